@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Tests run side by side (pytest-xdist): torch's threads would only fight for the cores. Set before torch loads.
+# Tests run side by side (pytest-xdist), where torch's threads would only fight. Set before torch loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No deadline: a busy CI machine would fail tests at random. Derandomised: the same examples on every machine.

@@ -1,7 +1,7 @@
 """squeezekit: small image classifiers, from a folder of pictures to one file.
 
-The names below are loaded when first used: ``import squeezekit`` itself imports neither torch nor NumPy, so what
-only reads a version number or runs a shipped file stays quick and needs no training installation.
+The names below are loaded when first used: ``import squeezekit`` itself imports neither torch nor NumPy, so
+what only reads a version number or runs a shipped file stays quick and needs no training installation.
 
 >>> import squeezekit
 >>> network = squeezekit.create_model("squeezenet1_1", num_classes=10)  # doctest: +SKIP

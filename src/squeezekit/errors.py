@@ -1,8 +1,8 @@
 """The one error that a user of squeezekit is meant to read.
 
-Anything a user can cause (a wrong path, an unknown name, a damaged file) ends in a :class:`UserError` whose text
-says where it happened, what was wrong and what to do. The command line prints that text on one line and exits
-with code 2.
+Anything a user can cause (a wrong path, an unknown name, a damaged file) ends in a :class:`UserError` whose
+text says where it happened, what was wrong and what to do. The command line prints that text on one line and
+exits with code 2.
 """
 
 from __future__ import annotations

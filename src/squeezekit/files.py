@@ -17,8 +17,8 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file lies in the same folder (a rename is atomic only within one file system), carries the
     same suffix (many writers choose the format by it), and is flushed to the disk before the rename, so that
-    neither a kill nor a power cut leaves half a file under `path`. After an error it is removed and `path` is as
-    before.
+    neither a kill nor a power cut leaves half a file under `path`. After an error it is removed and `path` is
+    as before.
 
     Parameters
     ----------

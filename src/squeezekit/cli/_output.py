@@ -1,0 +1,96 @@
+"""What a command prints, and where: results on standard output, what is said meanwhile on standard error.
+
+So ``squeezekit evaluate ... --json | jq .top1`` always reads one JSON value and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["note", "only_json", "plain", "print_json", "results", "warn"]
+
+
+def plain(value: Any) -> Any:
+    """Turn a result into what JSON can say.
+
+    Dataclasses become objects, NumPy and torch scalars numbers, arrays and tensors lists, paths strings. NaN
+    and infinities become ``null``: JSON has no word for them, and a reader would stop at them.
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # NumPy and torch, without importing either
+        return plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value on standard output.
+
+    Parameters
+    ----------
+    value
+        Anything :func:`plain` understands.
+    """
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    # A terminal or pipe that is not UTF-8 still gets valid JSON: \u escapes say the same.
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(plain(value), indent=2, allow_nan=False)
+    sys.stdout.write(text + "\n")
+
+
+@contextlib.contextmanager
+def only_json(wanted: bool) -> Iterator[None]:
+    """Keep standard output for the JSON value alone: what libraries print inside goes to standard error.
+
+    Parameters
+    ----------
+    wanted
+        The command's ``--json``; where it is false, nothing changes.
+    """
+    if not wanted:
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def results() -> Console:
+    """Return the console for results: tables and figures, on standard output.
+
+    In a pipe or a file a table is not cut to a screen's width.
+    """
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def note(text: str) -> None:
+    """Say something along the way, as plain text on standard error."""
+    sys.stderr.write(text + "\n")
+
+
+def warn(text: str) -> None:
+    """Say on standard error that something was not as it should be, though the work goes on."""
+    note(f"warning: {text}")
