@@ -1,4 +1,4 @@
-"""The peers' environment (``make peers-test``): torchvision, made importable, and nothing to collect elsewhere."""
+"""The peers' environment (``make peers-test``): torchvision made importable; nothing to collect elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-# In .venv these tests do not exist; in .venv-peers `make test` runs them, and finding none is a failure there.
+# In .venv these tests do not exist; `make test` runs them in .venv-peers, where finding none is a failure.
 if importlib.util.find_spec("torchvision") is None:
     collect_ignore_glob = ["test_*.py"]
 
@@ -17,8 +17,9 @@ if importlib.util.find_spec("torchvision") is None:
 def load_torchvision() -> ModuleType:
     """Import torchvision even where its compiled operators do not load.
 
-    The wheel from PyPI is built for CUDA; beside a CPU build of torch its library stays out, and the import then
-    stops at two operators nobody has declared. The networks and their weights need neither, so a declaration does.
+    The wheel from PyPI is built for CUDA; beside a CPU build of torch its library stays out, and the import
+    then stops at two operators nobody has declared. The networks and their weights need neither, so a
+    declaration does.
     """
     try:
         return importlib.import_module("torchvision")

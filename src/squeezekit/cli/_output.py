@@ -11,13 +11,14 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["note", "only_json", "plain", "print_json", "results", "warn"]
+__all__ = ["note", "only_json", "plain", "print_json", "progress", "results", "warn"]
 
 
 def plain(value: Any) -> Any:
@@ -84,6 +85,24 @@ def results() -> Console:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def progress(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Show a bar on standard error while a block runs; nothing where that is no terminal.
+
+    Parameters
+    ----------
+    title
+        What is being done: ``"evaluating"``.
+
+    Returns
+    -------
+    context manager
+        Gives ``advance(done, total)``, to be called as the work goes on.
+    """
+    from squeezekit.report.progress import progress_bar  # loads Rich, which --help need not wait for
+
+    return progress_bar(title)
 
 
 def note(text: str) -> None:
