@@ -1,0 +1,147 @@
+"""From a file's bytes to an upright RGB picture, whatever Pillow's format and mode."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from squeezekit.data.listing import NOT_DECODED
+from squeezekit.errors import UserError
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "PictureError", "decode"]
+
+#: Larger files are not read: 256 MB.
+MAX_BYTES = 1 << 28
+
+#: Larger pictures are not decoded: 179 million pixels, where Pillow too speaks of a decompression bomb. A few
+#: hundred bytes of PNG may claim any size, so this is checked in the header, before any pixel is decoded.
+MAX_PIXELS = 2 * (1 << 30) // 12
+
+# Between half of that and that, Pillow prints a warning; the check below is the one that counts. A filter once for
+# the process, since warnings.catch_warnings is not safe with threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, module=r"PIL\.Image")
+
+
+_ORIENTATION = 0x0112  # EXIF's tag
+
+
+class PictureError(UserError):
+    """A file that is no picture, or a broken or oversized one."""
+
+
+def decode(data: bytes, name: str, *, at_least: int | None = None) -> Image.Image:
+    """Decode a picture file.
+
+    The first frame of an animation counts. EXIF orientation is applied. What is transparent is laid on white.
+    Greyscale, palette, CMYK, YCbCr and LAB pictures become RGB; 16-bit greyscale is divided by 257, so that white
+    stays white; floating-point greyscale is taken to be 0…1, or 0…255 where a value is above 1.
+
+    Parameters
+    ----------
+    data : bytes
+        The file's content.
+    name : str
+        What errors call it.
+    at_least : int, optional
+        Allow a smaller picture, as long as no side that was at least this long gets shorter than it. JPEG then
+        decodes up to eight times fewer pixels a side, and much faster, but not quite to the same values: for
+        training, not for evaluation.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Mode RGB.
+
+    Raises
+    ------
+    PictureError
+        Not a picture, damaged, cut short, or more than :data:`MAX_PIXELS` pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as file:
+            width, height = file.size
+            if width * height > MAX_PIXELS:
+                raise PictureError(_too_large(name, width, height))
+            if at_least is not None:
+                file.draft(None, (at_least, at_least))
+            file.load()
+            if file.width * file.height > MAX_PIXELS:  # containers like ICO learn their size only now
+                raise PictureError(_too_large(name, file.width, file.height))
+            return _to_rgb(_upright(file), name)
+    except PictureError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise PictureError(f"{name}: not a picture that Pillow can read") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{name}: too large ({error})") from error
+    # Pillow's decoders meet damage with almost any exception: OSError, SyntaxError, struct.error, ValueError, …
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        raise PictureError(f"{name}: damaged ({reason.splitlines()[0]})") from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    kinds = sorted(kind for kind in Image.OPEN if kind not in NOT_DECODED)
+    # Pillow tries them one after the other, so the frequent ones come first.
+    return tuple(sorted(kinds, key=lambda kind: kind not in ("JPEG", "PNG", "WEBP")))
+
+
+def _too_large(name: str, width: int, height: int) -> str:
+    return f"{name}: too large ({width} × {height} pixels, at most {MAX_PIXELS // 10**6} million)"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        # Asked first, since exif_transpose copies the picture even where there is nothing to turn.
+        return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return image
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    mode = image.mode
+    if mode == "RGB" and not image.has_transparency_data:
+        return image
+    if mode.startswith("I"):  # I;16, I;16B, I
+        return _from_integers(np.asarray(image, dtype=np.int64), name)
+    if mode == "F":
+        return _from_floats(np.asarray(image, dtype=np.float64), name)
+    if mode == "LAB":
+        return _from_lab(image)
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, picture).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey(values: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.rint(values).astype(np.uint8)).convert("RGB")
+
+
+def _from_integers(values: np.ndarray, name: str) -> Image.Image:
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise PictureError(f"{name}: 32-bit values outside 0…65535 (save it with 8 or 16 bits)")
+    return _grey(values / 257)
+
+
+def _from_floats(values: np.ndarray, name: str) -> Image.Image:
+    # Not <=, so that NaN is refused too.
+    if not (values.min() >= 0 and values.max() <= 255):
+        raise PictureError(f"{name}: floating-point values outside 0…255 (save it with 8 or 16 bits)")
+    return _grey(values * 255 if values.max() <= 1 else values)
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    turn = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+    converted = ImageCms.applyTransform(image, turn)
+    assert converted is not None  # None only when it works in place
+    return converted

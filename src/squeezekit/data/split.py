@@ -1,0 +1,148 @@
+"""Which pictures are for training and which are kept back, by a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezekit.errors import UserError
+
+if TYPE_CHECKING:
+    from squeezekit.data.source import PictureSet
+
+__all__ = ["resolve_splits", "stratified_split"]
+
+
+def stratified_split(
+    labels: NDArray[np.integer], fractions: Mapping[str, float], seed: int = 0
+) -> dict[str, NDArray[np.int64]]:
+    """Deal pictures out at random, so that every part has the same mix of classes.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (N,)
+    fractions : mapping of str to float
+        Part to its share, e.g. ``{"train": 0.8, "val": 0.1, "test": 0.1}``; the shares add up to 1.
+    seed : int
+        The same labels, shares and seed give the same parts, on every machine.
+
+    Returns
+    -------
+    dict of str to ndarray of int64
+        Sorted positions; together all of 0…N-1, each once. A class with fewer pictures than parts goes to the
+        parts with the largest shares; every other class is in every part whose share is not 0. The size of a
+        part is within two of its share, unless such small classes make it otherwise.
+
+    Raises
+    ------
+    ValueError
+        Shares that are negative or do not add up to 1.
+    """
+    labels = np.asarray(labels)
+    shares = np.array(list(fractions.values()), np.float64)
+    if (shares < 0).any() or abs(shares.sum() - 1) > 1e-9:
+        raise ValueError(f"fractions must be at least 0 and add up to 1, got {dict(fractions)}")
+    parts: list[list[NDArray[np.int64]]] = [[] for _ in shares]
+    owed = np.zeros(len(shares))  # what rounding has kept from each part, so that many small classes even out
+    for label in np.unique(labels).tolist():
+        members = np.flatnonzero(labels == label)
+        # A generator of its own: the other classes stay as they are when one changes.
+        members = np.random.default_rng([seed, label]).permutation(members)
+        counts = _apportion(len(members), shares, owed)
+        owed += len(members) * shares - counts
+        for part, chosen in zip(parts, np.split(members, np.cumsum(counts)[:-1]), strict=True):
+            part.append(chosen)
+    nothing = np.empty(0, np.int64)
+    return {
+        name: np.sort(np.concatenate([nothing, *part])) for name, part in zip(fractions, parts, strict=True)
+    }
+
+
+def _apportion(n: int, shares: NDArray[np.float64], owed: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Deal `n` pictures of a class to the parts, in whole numbers."""
+    wanted = int((shares > 0).sum())
+    by_share = np.argsort(-shares, kind="stable")
+    counts = np.zeros(len(shares), np.int64)
+    counts[by_share[: min(n, wanted)]] = 1
+    # The rest goes one by one to the part that is furthest below what it should have. Not through `owed` alone:
+    # classes of a few pictures would leave it ever larger.
+    target = n * shares + np.clip(owed, -1, 1)
+    rest = n - int(counts.sum())
+    floors = np.where(shares > 0, np.maximum(np.floor(target).astype(np.int64) - counts, 0), 0)
+    take = floors if floors.sum() <= rest else np.zeros_like(floors)
+    counts += take
+    for _ in range(n - int(counts.sum())):
+        counts[np.argmax(np.where(shares > 0, target - counts, -np.inf))] += 1
+    return counts
+
+
+def resolve_splits(
+    pictures: PictureSet,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    *,
+    need_train: bool = True,
+) -> dict[str, NDArray[np.int64]]:
+    """Return the splits to train with: those that the folders give, and what is missing taken from training.
+
+    Parameters
+    ----------
+    pictures : PictureSet
+    seed : int
+    val_fraction, test_fraction : float
+        Shares of the pictures that are split. ``test_fraction=0``: no test split is made.
+    need_train : bool
+        False lets a DATA pass that holds only val or test pictures.
+
+    Returns
+    -------
+    dict of str to ndarray of int64
+        ``"train"`` and ``"val"``, and ``"test"`` unless val doubles as test:
+
+        ================  =========================================================
+        folders give      then
+        ================  =========================================================
+        none, or train    val and test are taken from it, stratified
+        train, test       val is taken from train
+        train, val        as they are; no "test"
+        train, val, test  as they are
+        ================  =========================================================
+
+    Raises
+    ------
+    UserError
+        No pictures to train with, shares that cannot be, or too few pictures to keep some back.
+    """
+    given = dict(pictures.splits)
+    if given and "train" not in given:
+        if need_train:
+            raise UserError(f"{pictures.name}: no train/ folder beside {'/ and '.join(given)}/ (nothing to train with)")
+        return given
+    if "val" in given:
+        return given
+    wants_test = "test" not in given and test_fraction > 0
+    kept_back = val_fraction + (test_fraction if wants_test else 0)
+    if not (val_fraction > 0 and test_fraction >= 0 and kept_back < 1):
+        raise UserError(
+            f"{pictures.name}: cannot keep back {val_fraction:g} for validation and {test_fraction:g} for the test "
+            f"(validation more than 0, both together less than 1)"
+        )
+    pool = given.get("train", np.arange(len(pictures)))
+    fractions = {"train": 1 - kept_back, "val": val_fraction}
+    if wants_test:
+        fractions["test"] = test_fraction
+    dealt = stratified_split(pictures.labels[pool], fractions, seed)
+    splits = {name: pool[positions] for name, positions in dealt.items()} | {
+        name: given[name] for name in given if name != "train"
+    }
+    for name, members in splits.items():
+        if not len(members):
+            raise UserError(
+                f"{pictures.name}: too few pictures to keep some back for {name} ({len(pool)} pictures of "
+                f"{len(pictures.classes)} classes; give train/ and val/ folders)"
+            )
+    return splits
