@@ -1,8 +1,8 @@
 """A run on one page: `report.html`, one file that needs no network, no script and no other file.
 
 Plots are PNG and pictures JPEG or PNG, both inside the page as ``data:`` addresses; plots exist in a light
-and a dark edition and the reader's browser takes the fitting one. Class and file names are untrusted: every text
-goes through `_text`, and a content security policy forbids the page to run or load anything.
+and a dark edition and the reader's browser takes the fitting one. Class and file names are untrusted: every
+text goes through `_text`, and a content security policy forbids the page to run or load anything.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def _calibration(run: RunReport) -> str:
     if run.confidence is None or run.correct is None:
         return ""
     light, dark = (plots.reliability_diagram(run.confidence, run.correct, palette=p) for p in (LIGHT, DARK))
-    note = "When the network says 80 %, is it right four times in five? Where bars reach the dashed line."
+    note = "When the network says 80 %, is it right four times in five? Yes, where bars meet the dashed line."
     rows = "".join(
         f'<tr><td class="number">{percent(row.threshold, 0)}</td><td class="number">{percent(row.share)}</td>'
         f'<td class="number">{percent(row.accuracy)}</td>'

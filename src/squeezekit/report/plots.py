@@ -69,7 +69,8 @@ def learning_curves(history: History, palette: Palette = LIGHT) -> Figure:
     history
         One mapping an epoch. Known keys, all optional: ``epoch`` (from 1), ``train_loss``, ``val_loss``,
         ``train_accuracy``, ``val_accuracy``, ``ema_accuracy`` (the averaged weights on the
-        validation pictures), ``learning_rate``. Accuracies from 0 to 1. A value that is missing, None or NaN leaves a gap.
+        validation pictures), ``learning_rate``. Accuracies from 0 to 1. A value that is missing, None
+        or NaN is left out.
     palette
         `style.LIGHT` or `style.DARK`.
     """
@@ -216,9 +217,9 @@ _PANELS = {"loss": _loss, "accuracy": _accuracy, "learning rate": _rate}
 def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], palette: Palette = LIGHT) -> Figure:
     """Show which class is taken for which: rows are the truth, columns the prediction.
 
-    Right predictions are blue, mistakes vermilion; the shade grows with the square root of the row's share, so
-    that one mistake among hundreds is still seen. Up to 20 classes each cell carries its count, up to 60 the axes
-    carry names; very many classes become dots.
+    Right predictions are blue, mistakes vermilion; the shade grows with the square root of the row's share,
+    so that one mistake among hundreds is still seen. Up to 20 classes each cell carries its count, up to 60
+    the axes carry names; very many classes become dots.
 
     Parameters
     ----------
