@@ -39,13 +39,7 @@ def models(
 
 
 def _row(spec: ModelSpec, classes: int) -> dict[str, Any]:
-    import torch
-
-    from squeezekit.models import create_model
-
-    with torch.device("meta"):  # shapes only: no memory, no initialisation
-        network = create_model(spec.name, num_classes=classes)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    parameters = _count_parameters(spec.name, classes)
     return {
         "name": spec.name,
         "parameters": parameters,
@@ -53,6 +47,26 @@ def _row(spec: ModelSpec, classes: int) -> dict[str, Any]:
         "input": spec.input_size,
         "paper": spec.paper,
     }
+
+
+def _count_parameters(name: str, classes: int) -> int:
+    """Build the network from shapes alone, without memory or values, and count."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    from squeezekit.models import create_model
+
+    class Undrawn(TorchFunctionMode):
+        """Draws no weights: the first draw on the meta device would load all of torch._dynamo, a second."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(func, "__name__", "") == "normal_":
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    with torch.device("meta"), Undrawn():
+        network = create_model(name, num_classes=classes)
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _metaparameters(spec: ModelSpec) -> dict[str, Any]:
