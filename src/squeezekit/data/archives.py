@@ -26,6 +26,17 @@ __all__ = ["ArchivePlace", "open_archive"]
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _STORED, _DEFLATED = 0, 8
+#: tarfile meets damage with more than its own errors.
+_TAR_ERRORS = (
+    tarfile.TarError,
+    OSError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    EOFError,
+    RecursionError,
+    MemoryError,
+)
 _UNPACK = {"gzip": "gunzip", "bzip2": "bunzip2", "xz": "unxz", "zstd": "unzstd"}
 
 
@@ -64,14 +75,14 @@ class ArchivePlace:
         if hasattr(self, "_file"):
             os.close(self._file)
 
-    def list(self) -> Listing:
+    def find(self) -> Listing:
         """Read the archive's directory.
 
         Raises
         ------
         UserError
-            The archive is damaged, encrypted, compressed in a way that is not read, or holds a member or a link
-            that points outside it.
+            The archive is damaged, encrypted, compressed in a way that is not read, or holds a member or a
+            link that points outside it.
         """
         numbers: dict[str, type[np.generic]] = {"offset": np.int64, "stored": np.uint32}
         if self.kind == "zip":
@@ -95,9 +106,17 @@ class ArchivePlace:
 
     def _check_method(self, path: str, member: _Member) -> None:
         if member.method not in (_STORED, _DEFLATED):
-            known = {-1: "is encrypted", 9: "uses Deflate64", 12: "uses bzip2", 14: "uses LZMA", 93: "uses Zstandard"}
+            known = {
+                -1: "is encrypted",
+                9: "uses Deflate64",
+                12: "uses bzip2",
+                14: "uses LZMA",
+                93: "uses Zstandard",
+            }
             what = known.get(member.method, f"uses compression method {member.method}")
-            raise UserError(f"{self.path}: {path} {what} (pack it again, stored or deflated: zip -r photos.zip photos)")
+            raise UserError(
+                f"{self.path}: {path} {what} (pack it again, stored or deflated: zip -r photos.zip photos)"
+            )
 
     def read(self, listing: Listing, row: int) -> bytes:
         """Return a member's bytes, decompressed and checked.
@@ -119,8 +138,8 @@ class ArchivePlace:
         return self._read_zipped(listing, row, offset, stored)
 
     def _read_zipped(self, listing: Listing, row: int, offset: int, stored: int) -> bytes:
-        # The local header: 30 bytes, the name and an extra field whose length only it knows. Most often they fit
-        # into the 512 bytes read with the data; otherwise a second read fetches the rest.
+        # The local header: 30 bytes, the name and an extra field whose length only it knows. Most often they
+        # fit into the 512 bytes read with the data; otherwise a second read fetches the rest.
         chunk = _pread(self._file, 30 + stored + 512, offset)
         if len(chunk) < 30 or chunk[:4] != b"PK\x03\x04":
             raise PictureError(f"{listing.path(row)}: its header in the archive is damaged")
@@ -133,7 +152,8 @@ class ArchivePlace:
         if columns["method"][row] == _DEFLATED:
             inflate = zlib.decompressobj(-15)
             try:
-                data = inflate.decompress(data, size + 1)  # never more than was announced, plus one to notice it
+                # Never more than was announced, and one byte to notice that there is more.
+                data = inflate.decompress(data, size + 1)
             except zlib.error as error:
                 raise PictureError(f"{listing.path(row)}: damaged in the archive ({error})") from error
         if len(data) != size or zlib.crc32(data) != int(columns["crc"][row]):
@@ -164,7 +184,7 @@ def open_archive(path: Path) -> ArchivePlace:
                 tar = stem if stem.endswith(".tar") else f"{stem}.tar"
                 raise UserError(
                     f"{path}: compressed with {kind}, so no picture in it can be read in place "
-                    f"(unpack it once: {_UNPACK[kind]} -c {path.name} > {tar}; pictures do not get smaller anyway)"
+                    f"(unpack it once: {_UNPACK[kind]} -c {path.name} > {tar}; it hardly grows by that)"
                 )
         if head[257:262] == b"ustar":
             return ArchivePlace(path, "tar")
@@ -175,7 +195,9 @@ def open_archive(path: Path) -> ArchivePlace:
             return ArchivePlace(path, "tar")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    raise UserError(f"{path}: neither a folder nor a .zip or .tar of pictures (expected photos/CLASS/image.jpg in it)")
+    raise UserError(
+        f"{path}: neither a folder nor a .zip or .tar of pictures (expected photos/CLASS/image.jpg in it)"
+    )
 
 
 def _pread(file: int, length: int, offset: int) -> bytes:
@@ -190,7 +212,7 @@ def _pread(file: int, length: int, offset: int) -> bytes:
     return b"".join(parts)
 
 
-# -- names and links -----------------------------------------------------------------------------------------------
+# -- names and links -------------------------------------------------------------------------------------
 
 
 def _inside(archive: str, name: str) -> str:
@@ -198,7 +220,9 @@ def _inside(archive: str, name: str) -> str:
     plain = name.replace("\\", "/")
     parts = plain.split("/")
     if plain.startswith("/") or ".." in parts or "\0" in plain or (len(parts[0]) == 2 and parts[0][1] == ":"):
-        raise UserError(f"{archive}: member {name!r} points outside the archive (such an archive is not used)")
+        raise UserError(
+            f"{archive}: member {name!r} points outside the archive (such an archive is not used)"
+        )
     return "/".join(part for part in parts if part not in ("", "."))
 
 
@@ -215,7 +239,9 @@ def _link_target(archive: str, path: str, member: _Member) -> str:
         elif part not in ("", "."):
             parts.append(part)
     if outside:
-        raise UserError(f"{archive}: {path} is a link to {target!r}, outside the archive (such an archive is not used)")
+        raise UserError(
+            f"{archive}: {path} is a link to {target!r}, outside the archive (such an archive is not used)"
+        )
     return "/".join(parts)
 
 
@@ -233,7 +259,9 @@ def _numbers(member: _Member, keys: dict[str, type[np.generic]]) -> dict[str, in
 
 def _last_of_each(listing: Listing) -> Listing:
     """Keep the last member of each name: an archive that was appended to holds the older ones still."""
-    seen = np.fromiter((hash((int(listing.folder[i]), listing.name(i))) for i in range(len(listing))), np.int64)
+    seen = np.fromiter(
+        (hash((int(listing.folder[i]), listing.name(i))) for i in range(len(listing))), np.int64
+    )
     if len(np.unique(seen)) == len(seen):
         return listing
     last = {listing.path(i): i for i in range(len(listing))}
@@ -261,7 +289,7 @@ def _with_links(listing: Listing, links: list[tuple[str, str]]) -> Listing:
     return builder.build()
 
 
-# -- tar -----------------------------------------------------------------------------------------------------------
+# -- tar -------------------------------------------------------------------------------------------------
 
 
 def _tar_members(path: str) -> Iterator[_Member]:
@@ -275,7 +303,9 @@ def _tar_members(path: str) -> Iterator[_Member]:
                 before = member.offset
                 is_link = member.issym() or member.islnk()
                 if member.issparse() and is_picture_name(member.name):
-                    raise UserError(f"{path}: {member.name} is stored sparsely (pack it again without --sparse)")
+                    raise UserError(
+                        f"{path}: {member.name} is stored sparsely (pack it again without --sparse)"
+                    )
                 if member.isreg() or member.isdir() or is_link:
                     yield _Member(
                         name=member.name,
@@ -287,13 +317,12 @@ def _tar_members(path: str) -> Iterator[_Member]:
                         from_root=member.islnk(),
                     )
                 else:
-                    _inside(path, member.name)  # devices and pipes are left alone, but their names still count
-    # tarfile meets damage with more than its own errors.
-    except (tarfile.TarError, OSError, ValueError, ArithmeticError, LookupError, EOFError, RecursionError) as error:
+                    _inside(path, member.name)  # a device or a pipe is left alone, but not a hostile name
+    except _TAR_ERRORS as error:
         raise UserError(f"{path}: damaged tar archive ({error})") from error
 
 
-# -- zip -----------------------------------------------------------------------------------------------------------
+# -- zip -------------------------------------------------------------------------------------------------
 
 
 def _find_end(file: int) -> tuple[int, bytes] | None:

@@ -14,7 +14,7 @@ from squeezekit.data.picture import PictureError, decode
 from squeezekit.data.source import PictureSet
 from squeezekit.errors import UserError
 
-__all__ = ["BrokenReport", "check_pictures"]
+__all__ = ["BrokenReport", "available_cores", "check_pictures"]
 
 #: Up to so many bytes of files, every picture is decoded; of a larger set, as many as make about that.
 CHECK_BYTES = 256 << 20
@@ -75,14 +75,12 @@ def check_pictures(
         More than 5 % of the pictures are broken, or a class has none that is not.
     """
     chosen = _sample(pictures)
-    workers = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     broken: dict[int, str] = {}
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(threads or available_cores()) as pool:
         for start in range(0, len(chosen), 512):  # in portions, so that the queue stays short
             portion = chosen[start : start + 512].tolist()
-            for i, reason in zip(portion, pool.map(lambda i: _fault(pictures, i), portion, chunksize=16), strict=True):
-                if reason is not None:
-                    broken[i] = reason
+            faults = pool.map(lambda i: _fault(pictures, i), portion, chunksize=16)
+            broken |= {i: fault for i, fault in zip(portion, faults, strict=True) if fault is not None}
             if progress is not None:
                 progress(start + len(portion), len(chosen))
     indices = np.array(sorted(broken), np.int64)
@@ -95,6 +93,11 @@ def check_pictures(
     )
     _refuse(pictures, report)
     return report
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fault(pictures: PictureSet, i: int) -> str | None:
@@ -121,8 +124,8 @@ def _refuse(pictures: PictureSet, report: BrokenReport) -> None:
     if len(report.indices) > MAX_BROKEN * report.counted:
         share = 100 * len(report.indices) / report.counted
         raise UserError(
-            f"{pictures.name}: {len(report.indices)} of {report.counted} pictures are broken, {share:.0f} % (at most "
-            f"{MAX_BROKEN:.0%} are skipped; the first: {report.reasons[0]})"
+            f"{pictures.name}: {len(report.indices)} of {report.counted} pictures are broken, {share:.0f} % "
+            f"(at most {MAX_BROKEN:.0%} are skipped; the first: {report.reasons[0]})"
         )
     whole = np.setdiff1d(np.arange(len(pictures)), report.indices)
     parts = {"": np.arange(len(pictures))} if not pictures.splits else pictures.splits

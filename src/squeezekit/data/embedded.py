@@ -33,7 +33,7 @@ class EmbeddedPlace:
         self._pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
         self._labels = digits.target.astype(np.int64)
 
-    def list(self) -> Listing:
+    def find(self) -> Listing:
         """List the digits by class, numbered within each."""
         builder = ListingBuilder({"source": np.int64})
         for label in range(10):
@@ -47,6 +47,6 @@ class EmbeddedPlace:
         Image.fromarray(self._pixels[int(listing.columns["source"][row])]).save(file, "PNG", compress_level=1)
         return file.getvalue()
 
-    def size(self, listing: Listing, row: int) -> int:
+    def size(self, listing: Listing, row: int) -> int:  # noqa: ARG002
         """Return about how long such a PNG is."""
         return 100

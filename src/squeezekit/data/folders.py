@@ -19,7 +19,8 @@ class FolderPlace:
     """A folder whose subfolders hold pictures.
 
     Symbolic links are followed. A link that leads back to a folder above it is not entered, and within one
-    ``CLASS/`` or ``train/CLASS/`` each real folder is entered once, so that no knot of links goes on for ever.
+    ``CLASS/`` or ``train/CLASS/`` each real folder is entered once, so that no knot of links goes on for
+    ever.
     """
 
     may_be_wrapped = False
@@ -27,7 +28,7 @@ class FolderPlace:
     def __init__(self, root: Path) -> None:
         self.root = str(root)
 
-    def list(self) -> Listing:
+    def find(self) -> Listing:
         """Find the pictures."""
         builder = ListingBuilder()
         try:
@@ -36,7 +37,9 @@ class FolderPlace:
             raise UserError(f"{error.filename or self.root}: cannot be read ({error.strerror})") from error
         return builder.build()
 
-    def _walk(self, builder: ListingBuilder, folder: str, above: list[_Identity], entered: set[_Identity]) -> None:
+    def _walk(
+        self, builder: ListingBuilder, folder: str, above: list[_Identity], entered: set[_Identity]
+    ) -> None:
         builder.folder(folder)
         inside: list[str] = []
         with os.scandir(os.path.join(self.root, folder) if folder else self.root) as entries:  # noqa: PTH118
@@ -45,8 +48,8 @@ class FolderPlace:
                     continue
                 if entry.is_dir():
                     inside.append(entry.name)
-                # A link to nothing is a picture that cannot be read, and is reported as one. Pipes and devices
-                # are no files: opening one might never return.
+                # A link to nothing is a picture that cannot be read, and is reported as one. Pipes and
+                # devices are no files: opening one might never return.
                 elif is_picture_name(entry.name) and (entry.is_file() or _leads_nowhere(entry)):
                     builder.add(folder, entry.name)
         for name in sorted(inside):

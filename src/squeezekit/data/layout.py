@@ -58,8 +58,8 @@ def understand(listing: Listing, name: str, *, may_be_wrapped: bool, min_classes
     Raises
     ------
     UserError
-        No pictures, no class folders, too few classes, a class without pictures, one class twice with different
-        case, or splits that differ in their classes.
+        No pictures, no class folders, too few classes, a class without pictures, one class twice with
+        different case, or splits that differ in their classes.
     """
     if not len(listing):
         raise UserError(f"{name}: no pictures found ({_EXPECTED})")
@@ -92,7 +92,7 @@ def _top(folder: str) -> str:
 
 
 def _wrapping_folder(counts: dict[str, int]) -> str:
-    """Return ``"photos/"`` where everything lies in ``photos/`` and its subfolders are the classes or splits."""
+    """Return ``"photos/"`` where everything lies in it, and its subfolders are classes or splits."""
     tops = {_top(f) for f in counts if f}
     if len(tops) != 1 or counts.get(""):
         return ""
@@ -115,8 +115,8 @@ def _has_splits(counts: dict[str, int], name: str) -> bool:
     others = in_order(filled - named)
     if others:
         raise UserError(
-            f"{name}: {in_order(named)[0]}/ holds class folders, and {others[0]}/ lies beside it (either splits on "
-            f"the first level, train/ val/ test/, or classes)"
+            f"{name}: {in_order(named)[0]}/ holds class folders, and {others[0]}/ lies beside it "
+            f"(the first level is either splits, train/ val/ test/, or classes)"
         )
     spelled = Counter(_SPLIT_OF[t.casefold()] for t in named)
     for split, times in spelled.items():
@@ -127,7 +127,7 @@ def _has_splits(counts: dict[str, int], name: str) -> bool:
 
 
 def _classes_of_folders(counts: dict[str, int], by_split: bool, name: str) -> dict[str, tuple[str, str]]:
-    """Map every folder that belongs to a class to its (split, class), the split ``""`` where there are none."""
+    """Map every folder of a class to its (split, class), with the split ``""`` where there are none."""
     found: dict[str, tuple[str, str]] = {}
     for folder in counts:
         parts = folder.split("/") if folder else []
@@ -153,7 +153,9 @@ def _class_names(
         try:
             c.encode()
         except UnicodeEncodeError:
-            raise UserError(f"{name}: the class folder {encode(c)!r} has no name in UTF-8 (rename it)") from None
+            raise UserError(
+                f"{name}: the class folder {encode(c)!r} has no name in UTF-8 (rename it)"
+            ) from None
     _refuse_twins(classes, name)
     for (split, c), n in sorted(pictures.items()):
         if n == 0:
@@ -163,8 +165,8 @@ def _class_names(
         _refuse_differing_splits(set(pictures), name)
     if len(classes) < min_classes:
         raise UserError(
-            f"{name}: one class only, {classes[0]}/ (a classifier needs at least two; if the class folders lie "
-            f"inside {classes[0]}/, name that folder)"
+            f"{name}: one class only, {classes[0]}/ (a classifier needs at least two; "
+            f"if the class folders lie inside {classes[0]}/, name that folder)"
         )
     return tuple(classes)
 
@@ -175,7 +177,7 @@ def _refuse_twins(classes: list[str], name: str) -> None:
         key = unicodedata.normalize("NFC", c).casefold()
         if key in plain:
             raise UserError(
-                f"{name}: the class {c!r} is there twice, also as {plain[key]!r} (merge the two folders into one)"
+                f"{name}: the class {c!r} is there twice, also as {plain[key]!r} (merge the two folders)"
             )
         plain[key] = c
 
@@ -202,6 +204,6 @@ def _sorted_within_groups(listing: Listing, group: NDArray[np.int64]) -> NDArray
     for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
         rows = order[start:stop].tolist()
         folders = {int(f): encode(listing.folders[int(f)]) + b"/" for f in np.unique(listing.folder[rows])}
-        rows.sort(key=lambda row: folders[int(listing.folder[row])] + listing.name(row))  # noqa: B023
+        rows.sort(key=lambda row: folders[int(listing.folder[row])] + listing.name(row))
         order[start:stop] = rows
     return order

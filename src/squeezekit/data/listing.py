@@ -1,7 +1,7 @@
-"""A list of picture files that stays small: a few dozen bytes a picture, and no Python object for any of them.
+"""A list of picture files that stays small: some tens of bytes a picture, and no Python object for any.
 
-A data set of a million pictures costs a training run some 50 MB instead of several hundred. As NumPy arrays are not
-reference-counted element by element, processes that were forked also go on sharing the pages.
+A data set of a million pictures costs a training run some 50 MB instead of several hundred. As NumPy arrays
+are not reference-counted element by element, processes that were forked also go on sharing the pages.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from PIL import Image
 
 __all__ = ["Listing", "ListingBuilder", "is_hidden", "is_picture_name"]
 
-#: Formats that Pillow only recognises (or hands to another program, like Ghostscript) and does not decode itself.
+#: Formats that Pillow only recognises, or hands to another program (EPS to Ghostscript).
 NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
 
 @cache
 def picture_suffixes() -> frozenset[str]:
-    """Return the file name endings of all formats that Pillow decodes, plug-ins included: ``.jpg``, ``.png``, …"""
+    """Return the endings of all formats that Pillow decodes, such as ``.jpg``, plug-ins included."""
     known = Image.registered_extensions()
     return frozenset(s for s, kind in known.items() if kind in Image.OPEN and kind not in NOT_DECODED)
 
@@ -34,7 +34,7 @@ def is_picture_name(name: str) -> bool:
 
 
 def is_hidden(part: str) -> bool:
-    """Tell whether a file or folder is one that systems leave behind: ``.git``, ``.DS_Store``, ``__MACOSX``, …"""
+    """Tell whether a file or folder is one that systems leave behind, such as ``.DS_Store``."""
     return part.startswith(".") or part in ("__MACOSX", "@eaDir")
 
 

@@ -1,7 +1,7 @@
 """Batches of uint8 pictures: files are read, decoded and scaled in worker processes.
 
-The order depends on (seed, epoch) alone, so neither the number of workers nor a resumed run changes it. What is
-random about a single picture depends on (seed, epoch, picture).
+The order depends on (seed, epoch) alone, so neither the number of workers nor a resumed run changes it. What
+is random about a single picture depends on (seed, epoch, picture).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from squeezekit.data.check import available_cores
 from squeezekit.data.picture import PictureError, decode
 from squeezekit.data.preparation import Preparation
 from squeezekit.data.source import PictureSet
@@ -38,7 +39,8 @@ class EpochOrder(Sampler[_Turn]):
         Pictures.
     shuffle : bool
         In training. Every process then gets the same number of pictures, some twice to make it even, since
-        data-parallel steps wait for each other. Without it each picture comes once and processes may differ by one.
+        data-parallel steps wait for each other. Without it each picture comes once and processes may differ
+        by one.
     seed : int
     rank, world_size : int
         This process, and how many there are.
@@ -96,7 +98,9 @@ class _Batches(Dataset[dict[str, Any]]):
     def __getitems__(self, turns: list[_Turn]) -> dict[str, Any]:
         side = self.canvas if self.train else self.preparation.size
         out = torch.empty((len(turns), side, side, self.preparation.channels), dtype=torch.uint8)
-        pixels, index, broken = out.numpy(), [], []
+        pixels = out.numpy()
+        index: list[int] = []
+        broken: list[str] = []
         for epoch, position in turns:
             i = int(self.indices[position])
             try:
@@ -119,9 +123,10 @@ class _Batches(Dataset[dict[str, Any]]):
     def _training_picture(self, i: int, epoch: int) -> NDArray[np.uint8]:
         """Scale a picture to the canvas, the square that augmentation cuts from.
 
-        The shorter side becomes the canvas's, and a square is cut out at a random place along the longer side:
-        over the epochs training sees all of the picture, in its own proportions. With ``resize="exact"`` it is
-        squashed, as it will be in use. Nearly the preparation's resize, but faster for large pictures.
+        The shorter side becomes the canvas's, and a square is cut out at a random place along the longer
+        side: over the epochs training sees all of the picture, in its own proportions. With
+        ``resize="exact"`` it is squashed, as it will be in use. Nearly the preparation's resize, but faster
+        for large pictures.
         """
         side, preparation = self.canvas, self.preparation
         picture = decode(self.pictures.read(i), self.pictures.picture_name(i), at_least=side)
@@ -143,7 +148,7 @@ class PictureLoader(DataLoader[dict[str, Any]]):
 
     Each batch is a dict of
 
-    - ``pictures``: uint8 tensor, (N, H, W, C), RGB or grey, H = W = the canvas in training, else the input size;
+    - ``pictures``: uint8 tensor, (N, H, W, C), RGB or grey; in training H and W are the canvas;
     - ``labels``: int64 tensor, (N,);
     - ``index``: int64 tensor, (N,), positions in the :class:`PictureSet`;
     - ``broken``: list of str, what was wrong with those that are missing from the batch.
@@ -249,11 +254,11 @@ def make_loader(
 def choose_workers(world_size: int = 1) -> int:
     """Return how many worker processes this process should have.
 
-    On two cores one worker: it decodes while the training step's threads wait for each other or for memory, and
-    it takes little from them (``benchmarks/loader.py`` measures it). With more cores all but two, at most eight,
-    shared among the processes on this machine.
+    On two cores one worker: it decodes while the training step's threads wait for each other or for memory,
+    and it takes little from them (``benchmarks/loader.py`` measures it). With more cores all but two, at most
+    eight, shared among the processes on this machine.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     return max(1, min(8, (cores - 2) // max(1, here)))
 
@@ -262,6 +267,6 @@ def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
     return batch
 
 
-def _quiet(worker: int) -> None:
+def _quiet(_: int) -> None:
     # Ctrl-C goes to every process of the terminal; only the training process shall answer it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -7,7 +7,7 @@ import warnings
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from squeezekit.data.listing import NOT_DECODED
 from squeezekit.errors import UserError
@@ -21,8 +21,8 @@ MAX_BYTES = 1 << 28
 #: hundred bytes of PNG may claim any size, so this is checked in the header, before any pixel is decoded.
 MAX_PIXELS = 2 * (1 << 30) // 12
 
-# Between half of that and that, Pillow prints a warning; the check below is the one that counts. A filter once for
-# the process, since warnings.catch_warnings is not safe with threads.
+# Between half of that and that, Pillow prints a warning; the check below is the one that counts. A filter
+# once for the process, since warnings.catch_warnings is not safe with threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, module=r"PIL\.Image")
 
 
@@ -37,8 +37,8 @@ def decode(data: bytes, name: str, *, at_least: int | None = None) -> Image.Imag
     """Decode a picture file.
 
     The first frame of an animation counts. EXIF orientation is applied. What is transparent is laid on white.
-    Greyscale, palette, CMYK, YCbCr and LAB pictures become RGB; 16-bit greyscale is divided by 257, so that white
-    stays white; floating-point greyscale is taken to be 0…1, or 0…255 where a value is above 1.
+    Greyscale, palette, CMYK, YCbCr and LAB pictures become RGB; 16-bit greyscale is divided by 257, so that
+    white stays white; floating-point greyscale is taken to be 0…1, or 0…255 where a value is above 1.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ def decode(data: bytes, name: str, *, at_least: int | None = None) -> Image.Imag
     name : str
         What errors call it.
     at_least : int, optional
-        Allow a smaller picture, as long as no side that was at least this long gets shorter than it. JPEG then
-        decodes up to eight times fewer pixels a side, and much faster, but not quite to the same values: for
-        training, not for evaluation.
+        Allow a smaller picture, as long as no side that was at least this long gets shorter than it. JPEG
+        then decodes up to eight times fewer pixels a side, and much faster, but not quite to the same values:
+        for training, not for evaluation.
 
     Returns
     -------
@@ -74,11 +74,11 @@ def decode(data: bytes, name: str, *, at_least: int | None = None) -> Image.Imag
             return _to_rgb(_upright(file), name)
     except PictureError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise PictureError(f"{name}: not a picture that Pillow can read") from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"{name}: too large ({error})") from error
-    # Pillow's decoders meet damage with almost any exception: OSError, SyntaxError, struct.error, ValueError, …
+    # Pillow's decoders meet damage with almost any exception: OSError, SyntaxError, struct.error, …
     except Exception as error:
         reason = str(error).strip() or type(error).__name__
         raise PictureError(f"{name}: damaged ({reason.splitlines()[0]})") from error
@@ -141,7 +141,9 @@ def _from_floats(values: np.ndarray, name: str) -> Image.Image:
 def _from_lab(image: Image.Image) -> Image.Image:
     from PIL import ImageCms
 
-    turn = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+    turn = ImageCms.buildTransform(
+        ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
+    )
     converted = ImageCms.applyTransform(image, turn)
     assert converted is not None  # None only when it works in place
     return converted

@@ -86,7 +86,7 @@ class Preparation:
         return 1 if self.channel_order == "L" else 3
 
     def at(self, size: int) -> Preparation:
-        """Return the same preparation for another input size, with the crop in proportion (224 of 256: 7/8)."""
+        """Return the same preparation for another input size, the crop in proportion (224 of 256 is 7/8)."""
         return replace(self, size=size, resize_to=max(size, round(size * self.resize_to / self.size)))
 
     def geometry(self, image: Image.Image) -> NDArray[np.uint8]:

@@ -28,7 +28,7 @@ class Place(Protocol):
 
     may_be_wrapped: bool
 
-    def list(self) -> Listing:
+    def find(self) -> Listing:
         """Find all pictures."""
         ...
 
@@ -57,8 +57,8 @@ class PictureSet:
 
     Notes
     -----
-    The pictures are in the same order on every machine, in a folder and in an archive of it: by split, class and
-    name. All is held in NumPy arrays, some tens of bytes a picture, and can be pickled.
+    The pictures are in the same order on every machine, in a folder and in an archive of it: by split, class
+    and name. All is held in NumPy arrays, some tens of bytes a picture, and can be pickled.
     """
 
     def __init__(
@@ -115,7 +115,13 @@ class PictureSet:
             kept = place[members]
             splits[split] = np.sort(kept[kept >= 0])
         return PictureSet(
-            self.name, self.classes, self.labels[rows], splits, self._place, self._listing.take(rows), self._prefix
+            self.name,
+            self.classes,
+            self.labels[rows],
+            splits,
+            self._place,
+            self._listing.take(rows),
+            self._prefix,
         )
 
     @property
@@ -130,8 +136,9 @@ def open_pictures(data: str | Path, *, min_classes: int = 2) -> PictureSet:
     Parameters
     ----------
     data : str or Path
-        A folder ``CLASS/*.jpg`` or ``train/ val/ test/`` of these (``validation``, ``valid`` also), a ``.zip`` or
-        ``.tar`` of one, or ``"digits"``. The embedded name wins over a folder of that name: write ``./digits``.
+        A folder ``CLASS/*.jpg`` or ``train/ val/ test/`` of these (``validation``, ``valid`` also), a
+        ``.zip`` or ``.tar`` of one, or ``"digits"``. The embedded name wins over a folder of that name: write
+        ``./digits``.
     min_classes : int
         1 lets a single class pass, for evaluation.
 
@@ -153,9 +160,10 @@ def open_pictures(data: str | Path, *, min_classes: int = 2) -> PictureSet:
         raise UserError(f"{data}: neither a folder nor a file")
     else:
         raise UserError(
-            f"{data}: no such folder or archive{suggest(name, EMBEDDED)} (embedded sets: {', '.join(EMBEDDED)})"
+            f"{data}: no such folder or archive{suggest(name, EMBEDDED)} "
+            f"(embedded sets: {', '.join(EMBEDDED)})"
         )
-    listing = place.list()
+    listing = place.find()
     layout = understand(listing, name, may_be_wrapped=place.may_be_wrapped, min_classes=min_classes)
     return PictureSet(
         name, layout.classes, layout.labels, layout.splits, place, listing.take(layout.rows), layout.prefix

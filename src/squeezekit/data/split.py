@@ -67,8 +67,8 @@ def _apportion(n: int, shares: NDArray[np.float64], owed: NDArray[np.float64]) -
     by_share = np.argsort(-shares, kind="stable")
     counts = np.zeros(len(shares), np.int64)
     counts[by_share[: min(n, wanted)]] = 1
-    # The rest goes one by one to the part that is furthest below what it should have. Not through `owed` alone:
-    # classes of a few pictures would leave it ever larger.
+    # The rest goes one by one to the part that is furthest below what it should have. Not through `owed`
+    # alone: classes of a few pictures would leave it ever larger.
     target = n * shares + np.clip(owed, -1, 1)
     rest = n - int(counts.sum())
     floors = np.where(shares > 0, np.maximum(np.floor(target).astype(np.int64) - counts, 0), 0)
@@ -120,7 +120,9 @@ def resolve_splits(
     given = dict(pictures.splits)
     if given and "train" not in given:
         if need_train:
-            raise UserError(f"{pictures.name}: no train/ folder beside {'/ and '.join(given)}/ (nothing to train with)")
+            raise UserError(
+                f"{pictures.name}: no train/ folder beside {'/ and '.join(given)}/ (nothing to train with)"
+            )
         return given
     if "val" in given:
         return given
@@ -128,7 +130,7 @@ def resolve_splits(
     kept_back = val_fraction + (test_fraction if wants_test else 0)
     if not (val_fraction > 0 and test_fraction >= 0 and kept_back < 1):
         raise UserError(
-            f"{pictures.name}: cannot keep back {val_fraction:g} for validation and {test_fraction:g} for the test "
+            f"{pictures.name}: cannot keep back {val_fraction:g} to validate and {test_fraction:g} to test "
             f"(validation more than 0, both together less than 1)"
         )
     pool = given.get("train", np.arange(len(pictures)))
