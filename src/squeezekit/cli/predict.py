@@ -1,0 +1,113 @@
+"""``squeezekit predict``: what is on these pictures?"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from squeezekit.cli._output import note, only_json, print_json, results, warn
+from squeezekit.errors import UserError
+
+EXAMPLE = """\
+squeezekit predict run/ cat.jpg
+squeezekit predict run/ holiday/ --top 3 --out sheet.png
+curl -s https://example.org/cat.jpg | squeezekit predict run/ - --json
+"""
+
+
+def predict(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Run folder, weight file, or network with --weights.")
+    ],
+    pictures: Annotated[
+        list[str],
+        typer.Argument(metavar="PICTURE...", help="Files, folders, patterns, or - for standard input."),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="How many answers.")] = 5,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Draw a sheet: png, jpg, webp or pdf.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="CSV (index, synset, name) for a weight file without class names.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights for a network's name: a file, or 'imagenet'.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is on pictures: the most probable classes with their probabilities.
+
+    A picture that cannot be read is named and skipped; the exit code is then 2.
+    """
+    from squeezekit.report.sheet import save_prediction_sheet, sheet_format
+
+    if out is not None:
+        sheet_format(out)  # a format that cannot be written is told before any work is done
+        if not out.absolute().parent.is_dir():
+            raise UserError(f"{out}: its folder does not exist")
+    from squeezekit.report.progress import progress_bar
+    from squeezekit.train.classifier import load_classifier
+    from squeezekit.train.predict import predict as classify
+
+    with only_json(as_json):
+        classifier = load_classifier(model, classes=classes, weights=weights)
+        names = list(find(pictures))
+        broken: list[str] = []
+
+        def skip(error: UserError) -> None:
+            broken.append(str(error))
+            warn(str(error))
+
+        with progress_bar("predicting") as advance:
+            found = classify(classifier, names, top=top, on_error=skip, progress=advance)
+    if not found:
+        raise UserError(f"{names[0] if len(names) == 1 else 'PICTURE'}: no picture could be read")
+    if out is not None:
+        save_prediction_sheet(out, found)
+        note(f"sheet: {out}")
+    if as_json:
+        print_json(
+            [{"picture": p.name, "top": [{"class": c, "probability": s} for c, s in p.top]} for p in found]
+        )
+    else:
+        from squeezekit.report.tables import predictions_table
+
+        results().print(predictions_table(found))
+    if broken:
+        raise typer.Exit(2)
+
+
+def find(words: list[str]) -> Iterator[str | bytes]:
+    """Yield the pictures that the words mean: files as they are, folders and patterns as what they hold, sorted."""
+    from squeezekit.data.source import SUFFIXES
+
+    for word in words:
+        if word == "-":
+            content = sys.stdin.buffer.read()
+            if not content:
+                raise UserError("-: nothing came on standard input")
+            yield content
+        elif os.path.isdir(word):
+            inside = sorted(
+                os.path.join(folder, name)
+                for folder, _, names in os.walk(word)
+                for name in names
+                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+            )
+            if not inside:
+                raise UserError(f"{word}: no pictures in this folder")
+            yield from inside
+        elif os.path.exists(word):
+            yield word
+        else:
+            matches = sorted(glob.glob(word, recursive=True)) if glob.has_magic(word) else []
+            files = [m for m in matches if os.path.isfile(m)]
+            if not files:
+                raise UserError(f"{word}: no such picture")
+            yield from files

@@ -1,0 +1,256 @@
+"""How good is a classifier? Accuracy, per class and as a whole, and how far its probabilities can be trusted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezekit.data.loader import make_loader
+from squeezekit.data.source import PictureSet, open_pictures
+from squeezekit.data.split import resolve_splits
+from squeezekit.errors import UserError
+from squeezekit.report.numbers import per_class, reliability
+from squeezekit.train.predict import softmax
+from squeezekit.train.classifier import Classifier, load_classifier
+from squeezekit.train.run_folder import fingerprint
+
+__all__ = ["Evaluation", "evaluate"]
+
+Split = Literal["auto", "train", "val", "test", "all"]
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Evaluation:
+    """What was measured.
+
+    Attributes
+    ----------
+    images : int
+        Pictures that were looked at.
+    top1, top5 : float
+        Shares from 0 to 1. With fewer than five classes top-5 is 1.
+    ece : float
+        Expected calibration error with 15 bins (Guo et al., arXiv:1706.04599, equation 3), 0 to 1.
+    agreement : float or None
+        Share of pictures on which a second model gives the same first answer.
+    against_top1 : float or None
+        The second model's accuracy.
+    pictures_per_second : float
+        Decoding and preparation included.
+    split : str
+        The part of the data that was used.
+    broken : list of str
+        Pictures that could not be read.
+    classes : tuple of str
+        The model's.
+    labels, predictions : ndarray
+        (images,) true classes, first answers.
+    top, top_probability : ndarray
+        (images, up to 5) first five answers and their probabilities.
+    confidence : ndarray
+        (images,) probability of the first answer.
+    index : ndarray
+        (images,) number of each picture in `pictures`.
+    """
+
+    images: int
+    top1: float
+    top5: float
+    ece: float
+    pictures_per_second: float
+    split: str
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+    top: NDArray[np.int64]
+    top_probability: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    index: NDArray[np.int64]
+    pictures: PictureSet
+    broken: list[str] = field(default_factory=list)
+    agreement: float | None = None
+    against_top1: float | None = None
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(images,) whether the first answer is right."""
+        return self.predictions == self.labels
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """(classes, classes) counts, rows the truth, columns the first answer."""
+        count = len(self.classes)
+        return np.bincount(self.labels * count + self.predictions, minlength=count * count).reshape(
+            count, count
+        )
+
+    @property
+    def per_class(self) -> list[dict[str, Any]]:
+        """Precision, recall, F1 and support of every class that has pictures."""
+        figures = per_class(self.confusion)
+        return [
+            {
+                "class": self.classes[c],
+                "precision": float(figures.precision[c]),
+                "recall": float(figures.recall[c]),
+                "f1": float(figures.f1[c]),
+                "support": int(figures.support[c]),
+            }
+            for c in np.flatnonzero(figures.support)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, for ``--json``."""
+        numbers: dict[str, Any] = {
+            "images": self.images,
+            "top1": self.top1,
+            "top5": self.top5,
+            "ece": self.ece,
+            "pictures_per_second": self.pictures_per_second,
+            "split": self.split,
+            "broken": self.broken,
+        }
+        if self.agreement is not None:
+            numbers |= {"agreement": self.agreement, "against_top1": self.against_top1}
+        return numbers | {"per_class": self.per_class}
+
+
+def choose_split(
+    pictures: PictureSet, split: Split, training: dict[str, Any] | None
+) -> tuple[str, NDArray[np.int64]]:
+    """Return the pictures to judge by: never those that the model was trained or chosen on, where that is known.
+
+    ``auto`` takes the test split of DATA, or its val split if that is all it has. A DATA without splits that
+    the model was trained on is split as it was then. Any other DATA counts as a whole.
+    """
+    known = training is not None and training.get("fingerprint") == fingerprint(pictures)
+    if known and training is not None:
+        splits = resolve_splits(
+            pictures,
+            seed=training["seed"],
+            val_fraction=training["val_fraction"],
+            test_fraction=training["test_fraction"],
+        )
+    else:
+        splits = dict(pictures.splits)
+    if split == "all":
+        return "all", np.arange(len(pictures))
+    if split != "auto":
+        if split not in splits:
+            raise UserError(
+                f"--split {split}: {pictures.name} has no such split ({', '.join(splits) or 'none at all'}; or all)"
+            )
+        return split, splits[split]
+    for name in ("test", "val"):
+        if name in splits:
+            return name, splits[name]
+    return "all", np.arange(len(pictures))
+
+
+def evaluate(
+    model: str | Path | Classifier,
+    data: str | Path | PictureSet,
+    *,
+    classes: str | Path | None = None,
+    against: str | Path | Classifier | None = None,
+    weights: str | Path | None = None,
+    split: Split = "auto",
+    batch_size: int = 32,
+    workers: int | Literal["auto"] = "auto",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a classifier on labelled pictures, in float32.
+
+    Parameters
+    ----------
+    model : path, name or Classifier
+        As :func:`load_classifier` takes it.
+    data : path, name or PictureSet
+        As :func:`squeezekit.data.source.open_pictures` takes it. Folders are called as the model's classes.
+    classes : path, optional
+        Names for a weight file that carries none.
+    against : path, name or Classifier, optional
+        A second model, on the same pictures, each with its own preparation.
+    weights : path, optional
+        For an architecture's name.
+    split : {"auto", "train", "val", "test", "all"}
+    batch_size : int
+    workers : int or "auto"
+        Processes that read pictures.
+    progress : callable, optional
+        Called with (pictures done, pictures in all).
+
+    Raises
+    ------
+    UserError
+        A folder that the model does not know, no pictures, a damaged file.
+    """
+    classifier = (
+        model if isinstance(model, Classifier) else load_classifier(model, classes=classes, weights=weights)
+    )
+    other: Classifier | None = None
+    if against is not None:
+        other = against if isinstance(against, Classifier) else load_classifier(against, classes=classes)
+    pictures = data if isinstance(data, PictureSet) else open_pictures(data)
+    to_class = classifier.classes.match(pictures.classes, pictures.name)
+    used, indices = choose_split(pictures, split, classifier.training)
+    total = len(indices) * (2 if other else 1)
+
+    def run(one: Classifier, done: int) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str]]:
+        loader = make_loader(
+            pictures, indices, one.preparation, train=False, batch_size=batch_size, seed=0, workers=workers
+        )
+        logits, seen, broken = [], [], []
+        for batch in loader:
+            broken += batch["broken"]
+            done += len(batch["broken"]) + len(batch["labels"])
+            if len(batch["labels"]):
+                logits.append(one.logits(batch["pictures"].numpy()))
+                seen.append(batch["index"].numpy())
+            if progress:
+                progress(done, total)
+        if not logits:
+            raise UserError(f"{pictures.name}: no picture could be read")
+        return np.concatenate(logits), np.concatenate(seen), broken
+
+    started = time.perf_counter()
+    logits, index, broken = run(classifier, 0)
+    seconds = time.perf_counter() - started
+    labels = to_class[pictures.labels[index]]
+    top = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+    first = top[:, 0].astype(np.int64)
+    top_probability = np.take_along_axis(softmax(logits), top, axis=1)
+    confidence = top_probability[:, 0]
+    result = Evaluation(
+        images=len(index),
+        top1=float((first == labels).mean()),
+        top5=float((top == labels[:, None]).any(1).mean()) if logits.shape[1] > 5 else 1.0,
+        ece=reliability(confidence, first == labels).expected_calibration_error,
+        pictures_per_second=len(index) / seconds,
+        split=used,
+        classes=classifier.classes.names,
+        labels=labels,
+        predictions=first,
+        top=top.astype(np.int64),
+        top_probability=top_probability,
+        confidence=confidence,
+        index=index,
+        pictures=pictures,
+        broken=broken,
+    )
+    if other is not None:
+        if len(other.classes) != len(classifier.classes):
+            raise UserError(
+                f"--against: that model has {len(other.classes)} classes, this one {len(classifier.classes)}"
+            )
+        second = run(other, len(indices))[0].argmax(1)
+        result.agreement = float((second == first).mean())
+        result.against_top1 = float((second == labels).mean())
+    return result

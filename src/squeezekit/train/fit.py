@@ -1,0 +1,308 @@
+"""From a folder of pictures to a trained network: ``squeezekit train`` in Python."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+
+from squeezekit.data.augment import Augmentation, named_policy
+from squeezekit.data.check import check_pictures
+from squeezekit.data.loader import PictureLoader, make_loader
+from squeezekit.data.preparation import Preparation
+from squeezekit.data.source import PictureSet, open_pictures
+from squeezekit.errors import UserError
+from squeezekit.models import create_model, load_weights
+from squeezekit.report.progress import progress_bar
+from squeezekit.train.classifier import load_classifier
+from squeezekit.train.distributed import data_parallel
+from squeezekit.train.evaluate import Evaluation, evaluate
+from squeezekit.train.module import ClassifierModule
+from squeezekit.train.origin import WEIGHTS, weights_file
+from squeezekit.train.page import write_page
+from squeezekit.train.plan import Options, Plan, make_plan
+from squeezekit.train.progress import RunProgress
+from squeezekit.train.recipes import Recipe
+from squeezekit.train.run_folder import (
+    CONFIG,
+    LAST,
+    AtomicCheckpoints,
+    KeepRun,
+    fingerprint,
+    read_config,
+    write_json,
+)
+
+__all__ = ["Run", "train"]
+
+
+@dataclass
+class Run:
+    """A training run, ended or interrupted.
+
+    Attributes
+    ----------
+    out : Path
+        The run folder.
+    plan : Plan
+    history : list of dict
+        A row an epoch.
+    evaluation : Evaluation or None
+        Of the best weights, on pictures that neither trained nor chose them; None if no epoch ended.
+    seconds : float
+        Of training, this time.
+    interrupted : bool
+    worker : bool
+        One of several processes, and not the first, which speaks for all.
+    """
+
+    out: Path
+    plan: Plan
+    history: list[dict[str, float]]
+    evaluation: Evaluation | None
+    seconds: float
+    interrupted: bool
+    worker: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, for ``--json``."""
+        return {
+            "out": str(self.out),
+            "model": self.plan.model,
+            "epochs": len(self.history),
+            "seconds": self.seconds,
+            "interrupted": self.interrupted,
+            "best_val_accuracy": max((row["val_accuracy"] for row in self.history), default=None),
+            "test": self.evaluation.to_dict() if self.evaluation else None,
+        }
+
+
+def train(
+    data: str | Path, out: str | Path, *, resume: bool = False, console: Console | None = None, **options: Any
+) -> Run:
+    """Train a network on labelled pictures and leave a run folder.
+
+    Parameters
+    ----------
+    data : str or Path
+        An image folder, a .zip or .tar of one, or the name of an embedded set.
+    out : str or Path
+        The run folder; made here.
+    resume : bool
+        Go on with the run in `out`, by its plan. On the CPU the final weights are those of a run that was never
+        stopped.
+    console : rich.console.Console, optional
+        Where progress goes; standard error by default.
+    **options
+        Fields of :class:`squeezekit.train.plan.Options`.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    UserError
+        For anything that a user can mend.
+    """
+    asked = Options(**options)
+    main = (rank_zero_only.rank or 0) == 0
+    console = Console(quiet=True) if not main else console or Console(stderr=True)
+    out = Path(out)
+    pictures = open_pictures(data)
+    if resume:
+        plan = _resumed(out, asked, pictures)
+    else:
+        if main:
+            _claim(out)
+        with progress_bar("checking the pictures", console) as advance:
+            report = check_pictures(pictures, advance)
+        plan = make_plan(asked, pictures, report)
+        if main:
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(out / CONFIG, plan.to_dict())
+    _introduce(console, plan)
+
+    module = _module(plan)
+    keep = KeepRun(out, _checkpoint(plan, module))
+    trainer = _trainer(asked, plan, out, keep, console)
+    batches = _Batches(plan, pictures, "auto" if asked.workers is None else asked.workers)
+    started = time.perf_counter()
+    interrupted = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice on workers and logging is for its own users.
+        state = out / LAST
+        try:
+            trainer.fit(
+                module, batches, ckpt_path=state if resume and state.is_file() else None, weights_only=True
+            )
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            interrupted = True
+    seconds = time.perf_counter() - started
+    evaluation = None
+    if main and (out / WEIGHTS).is_file():
+        with progress_bar("evaluating", console) as advance:
+            evaluation = evaluate(load_classifier(out), pictures, progress=advance)
+    run = Run(out, plan, keep.history, evaluation, seconds, interrupted, worker=not main)
+    if main:
+        write_json(out / "metrics.json", run.to_dict())
+        write_page(run, module.network, pictures)
+    return run
+
+
+class _Batches(pl.LightningDataModule):
+    """Makes the loaders once Lightning knows which of how many processes this is."""
+
+    def __init__(self, plan: Plan, pictures: PictureSet, workers: int | Literal["auto"]) -> None:
+        super().__init__()
+        self.plan, self.pictures, self.workers = plan, pictures, workers
+        self.splits = plan.splits(pictures)
+
+    def train_dataloader(self) -> PictureLoader:
+        return self._loader("train", self.plan.batch_size)
+
+    def val_dataloader(self) -> PictureLoader:
+        return self._loader("val", max(64, self.plan.batch_size))
+
+    def _loader(self, part: str, batch_size: int) -> PictureLoader:
+        assert self.trainer is not None
+        preparation = Preparation.from_dict(self.plan.preparation)
+        world = self.trainer.world_size
+        return make_loader(
+            self.pictures,
+            self.splits[part],
+            preparation,
+            train=part == "train",
+            batch_size=max(1, batch_size // world),
+            seed=self.plan.seed,
+            workers=self.workers,
+            canvas=named_policy(self.plan.augmentation, preparation.size).canvas(preparation.size),
+            rank=self.trainer.global_rank,
+            world_size=world,
+            drop_last=part == "train",
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )
+
+
+def _claim(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: a file, not a folder (name another --out)")
+    if any((out / name).exists() for name in (CONFIG, WEIGHTS, LAST)):
+        raise UserError(f"{out}/: holds a run already (--resume goes on with it; or name another --out)")
+
+
+def _resumed(out: Path, asked: Options, pictures: PictureSet) -> Plan:
+    plan = Plan.from_dict(read_config(out), str(out / CONFIG))
+    if fingerprint(pictures) != plan.fingerprint:
+        raise UserError(f"{pictures.name}: not the pictures that {out}/ was trained on ({plan.data})")
+    # Where the work is done may differ this time; what is done may not.
+    free = {"device", "precision", "devices", "nodes", "workers", "gradient_compression"}
+    before, default = plan.asked, asdict(Options())
+    for name, value in asdict(asked).items():
+        if name not in free and value != default[name] and value != before.get(name):
+            raise UserError(
+                f"{out}/: was started with {name} = {before.get(name)}, not {value} (--resume takes the run's own options)"
+            )
+    return plan
+
+
+def _module(plan: Plan) -> ClassifierModule:
+    torch.manual_seed(plan.seed)
+    network = create_model(
+        plan.model, len(plan.classes), Preparation.from_dict(plan.preparation).channels, **plan.metaparameters
+    )
+    if plan.weights:
+        load_weights(network, plan.weights if plan.weights == "imagenet" else weights_file(plan.weights))
+    preparation = Preparation.from_dict(plan.preparation)
+    size = preparation.size
+    return ClassifierModule(
+        network,
+        preparation,
+        Augmentation(named_policy(plan.augmentation, size), size, len(plan.classes), preparation.channels),
+        Recipe(**plan.recipe),
+        lr=plan.lr,
+        steps=plan.epochs * (plan.pictures["train"] // plan.batch_size),
+        epochs=plan.epochs,
+        seed=plan.seed,
+        class_weights=torch.tensor(plan.class_weights) if plan.class_weights else None,
+    )
+
+
+def _checkpoint(plan: Plan, module: ClassifierModule) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "model": module.network.config,
+        "preparation": plan.preparation,
+        "classes": list(plan.classes),
+        "training": {
+            "data": plan.data,
+            "fingerprint": plan.fingerprint,
+            "seed": plan.seed,
+            "val_fraction": plan.val_fraction,
+            "test_fraction": plan.test_fraction,
+            "broken": list(plan.broken),
+            "recipe": plan.recipe["name"],
+            "epochs": plan.epochs,
+        },
+    }
+
+
+def _trainer(asked: Options, plan: Plan, out: Path, keep: KeepRun, console: Console) -> pl.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    several = asked.devices * asked.nodes > 1
+    return pl.Trainer(
+        accelerator=asked.device,
+        devices=asked.devices,
+        num_nodes=asked.nodes,
+        strategy=data_parallel(asked.gradient_compression, find_unused=plan.recipe["frozen"] > 0)
+        if several
+        else "auto",
+        precision="bf16-mixed"
+        if asked.precision == "bf16" or (asked.precision == "auto" and bf16_pays(asked.device))
+        else "32-true",
+        max_epochs=plan.epochs,
+        gradient_clip_val=plan.recipe["gradient_clip"] or None,
+        logger=TensorBoardLogger(out, name="", version="tensorboard"),
+        callbacks=[keep, RunProgress(console)],
+        plugins=[AtomicCheckpoints()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=10**9,
+    )
+
+
+def bf16_pays(device: str) -> bool:
+    """Return whether the device computes bfloat16 in hardware, so that it is faster than float32."""
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device in ("auto", "mps") and torch.backends.mps.is_available():
+        return False
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _introduce(console: Console, plan: Plan) -> None:
+    meta = ", ".join(f"{k}={v}" for k, v in plan.metaparameters.items())
+    console.print(
+        f"[bold]{plan.model}[/] ({meta}) on {plan.data}: {len(plan.classes)} classes, "
+        + ", ".join(f"{n:,} {part}" for part, n in plan.pictures.items())
+        + f"; recipe {plan.recipe['name']}, {plan.epochs} epochs of {plan.batch_size}-picture batches "
+        f"at {plan.preparation['size']} px, seed {plan.seed}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if plan.broken:
+        console.print(
+            f"skipped {len(plan.broken)} broken pictures: {', '.join(plan.broken[:5])}", highlight=False
+        )

@@ -1,0 +1,222 @@
+"""The training step: augmentation, forward pass, loss, optimiser. Lightning does the loop around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from squeezekit.data.augment import Augmentation
+from squeezekit.data.preparation import Preparation
+from squeezekit.train.recipes import Recipe, learning_rate_factor
+
+__all__ = ["ClassifierModule", "Normalise", "has_norm"]
+
+
+def has_norm(network: nn.Module) -> bool:
+    """Return whether the network normalises its batches."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
+
+
+class Normalise(nn.Module):
+    """A preparation's arithmetic, on batches.
+
+    ``x' = (x - mean) * scale`` for x in 0…255, after the channels are put into the order that the network expects.
+
+    Parameters
+    ----------
+    preparation : Preparation
+
+    Notes
+    -----
+    Takes (N, C, H, W) pictures, uint8 or float in 0…255, RGB or grey; returns float32 of the same shape in the
+    channels-last memory format.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, preparation: Preparation) -> None:
+        super().__init__()
+        self.reverse = preparation.channel_order == "BGR"
+        self.register_buffer("mean", torch.tensor(preparation.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(preparation.scale).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        x = pictures.float()
+        if self.reverse:
+            x = x.flip(1)
+        return ((x - self.mean) * self.scale).contiguous(memory_format=torch.channels_last)
+
+
+class ClassifierModule(LightningModule):
+    """A network, its recipe and the exponential moving average of its weights.
+
+    Parameters
+    ----------
+    network : nn.Module
+        With ``features`` and ``classifier``, as :func:`squeezekit.create_model` returns.
+    preparation : Preparation
+    augmentation : Augmentation
+        Runs on the training device, on whole batches.
+    recipe : Recipe
+    lr : float
+        Peak learning rate, final: scaled to the batch already.
+    steps : int
+        Optimiser steps of the whole run.
+    epochs : int
+    seed : int
+        Every epoch draws its random numbers from (seed, epoch, rank), so that a run that was killed and resumed
+        draws the same ones as a run that was not.
+    class_weights : Tensor, optional
+        (classes,) factors of the loss.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preparation: Preparation,
+        augmentation: Augmentation,
+        recipe: Recipe,
+        *,
+        lr: float,
+        steps: int,
+        epochs: int,
+        seed: int,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.normalise = Normalise(preparation)
+        self.augmentation = augmentation
+        self.recipe, self.lr, self.steps, self.epochs, self.seed = recipe, lr, steps, epochs, seed
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.averaged: AveragedModel | None = None
+        if recipe.ema:
+            # The horizon in steps; short runs keep at least ten.
+            decay = 1 - 1 / max(10.0, recipe.ema * steps)
+            self.averaged = AveragedModel(
+                self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+            )
+            self.averaged.requires_grad_(False)
+        self._train_sums = torch.zeros(3)  # loss, right, pictures
+        self._val_sums = torch.zeros(4)  # loss, right, right among the first five, pictures
+        #: The numbers of the last epoch that ended.
+        self.epoch_metrics: dict[str, float] = {}
+
+    @property
+    def best_network(self) -> nn.Module:
+        """The network that is evaluated and kept: the averaged one where there is one."""
+        return self.averaged.module if self.averaged is not None else self.network
+
+    @property
+    def frozen_epochs(self) -> int:
+        return round(self.recipe.frozen * self.epochs)
+
+    # -- the steps ---------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
+        if self.recipe.frozen:
+            features: nn.Module = self.network.features
+            features.requires_grad_(self.current_epoch >= self.frozen_epochs)
+        # On the device, so that no step waits for a number to come back.
+        self._train_sums = torch.zeros(3, device=self.device)
+
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        labels: Tensor = batch["labels"]
+        pictures, targets = self.augmentation(batch["pictures"].permute(0, 3, 1, 2), labels)
+        logits = self.network(self.normalise(pictures)).float()
+        loss = F.cross_entropy(
+            logits, targets, weight=self.class_weights, label_smoothing=self.recipe.label_smoothing
+        )
+        with torch.no_grad():
+            hard = targets if targets.ndim == 1 else targets.argmax(1)
+            right = (logits.argmax(1) == hard).sum()
+            self._train_sums += torch.stack((loss * len(labels), right, right.new_tensor(len(labels))))
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+
+    def on_validation_epoch_start(self) -> None:
+        self._val_sums = torch.zeros(4, device=self.device)
+
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        x, labels = self.normalise(batch["pictures"].permute(0, 3, 1, 2)), batch["labels"]
+        logits = self.best_network(x).float()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        top5 = (logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]).any(1).sum()
+        top1 = (logits.argmax(1) == labels).sum()
+        self._val_sums += torch.stack((loss, top1, top5, top1.new_tensor(len(labels))))
+
+    def on_validation_epoch_end(self) -> None:
+        # With several processes, the sums of all of them.
+        train = self._summed(self._train_sums)
+        val = self._summed(self._val_sums)
+        self.epoch_metrics = {
+            "epoch": self.current_epoch + 1,
+            "learning_rate": self.lr * self._factor(max(0, self.global_step - 1)),
+            "train_loss": _mean(train[0], train[2]),
+            "train_accuracy": _mean(train[1], train[2]),
+            "val_loss": _mean(val[0], val[3]),
+            "val_accuracy": _mean(val[1], val[3]),
+            "val_top5": _mean(val[2], val[3]),
+        }
+        for logger in self.loggers:
+            logger.log_metrics(
+                {k: v for k, v in self.epoch_metrics.items() if k != "epoch"}, step=self.current_epoch + 1
+            )
+
+    def _summed(self, sums: Tensor) -> list[float]:
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums.clone().to(self.device), reduce_op="sum")  # type: ignore[assignment]
+        return [float(x) for x in sums]
+
+    # -- the optimiser -----------------------------------------------------------------------------------------
+
+    def _factor(self, step: int) -> float:
+        return learning_rate_factor(step, self.steps, self.recipe.warmup, self.recipe.schedule)
+
+    def configure_optimizers(self) -> Any:
+        recipe = self.recipe
+        groups = []
+        for depth, rate in self._groups():
+            named = list(depth)
+            decayed = [p for p in named if p.ndim > 1 or recipe.decay_all]
+            others = [p for p in named if not (p.ndim > 1 or recipe.decay_all)]
+            groups.append({"params": decayed, "weight_decay": recipe.weight_decay, "lr": self.lr * rate})
+            groups.append({"params": others, "weight_decay": 0.0, "lr": self.lr * rate})
+        optimizer = torch.optim.SGD(
+            [g for g in groups if g["params"]],
+            lr=self.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _groups(self) -> Iterator[tuple[Iterator[nn.Parameter], float]]:
+        """Parameters with their rate: the classifier at 1, the features in thirds, the first the slowest."""
+        network, recipe = self.network, self.recipe
+        if recipe.feature_rate == 1 and recipe.depth_decay == 1:
+            yield network.parameters(), 1.0
+            return
+        features: nn.Module = network.features
+        layers = [m for m in features.modules() if list(m.parameters(recurse=False))]
+        third = -(-len(layers) // 3)
+        for i in range(0, len(layers), third):
+            rate = recipe.feature_rate * recipe.depth_decay ** (2 - i // third)
+            yield (p for layer in layers[i : i + third] for p in layer.parameters(recurse=False)), rate
+        inside = {id(p) for p in features.parameters()}
+        yield (p for p in network.parameters() if id(p) not in inside), 1.0
+
+
+def _mean(total: float, count: float) -> float:
+    return total / count if count else float("nan")

@@ -1,0 +1,288 @@
+"""What a training run will do, decided before it starts: options as a user gives them, and the plan made of them.
+
+The plan is written into the run folder. A run that is resumed, and an evaluation that must know which pictures were
+used for training, read it from there.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from squeezekit.data.preparation import Preparation
+from squeezekit.data.check import BrokenReport
+from squeezekit.data.source import PictureSet
+from squeezekit.data.split import resolve_splits
+from squeezekit.errors import UserError, suggest
+from squeezekit.models import check_picture_size, create_model
+from squeezekit.models.registry import model_spec
+from squeezekit.train.distributed import COMPRESSIONS
+from squeezekit.train.module import has_norm
+from squeezekit.train.origin import origin
+from squeezekit.train.recipes import Recipe, recipe
+from squeezekit.train.run_folder import fingerprint
+
+__all__ = ["DEFAULT_METAPARAMETERS", "DEFAULT_MODEL", "Options", "Plan", "make_plan"]
+
+#: The network where none is named: SqueezeNet with simple bypass (section 6) and half of the filters 3x3, but
+#: half as wide as v1.0 and squeezed less (section 5.2: accuracy grows with the squeeze ratio up to 0.75).
+DEFAULT_MODEL = "squeezenet"
+DEFAULT_METAPARAMETERS: dict[str, Any] = {}
+
+#: Up to this many pixels a side, the first layers keep the resolution (SqueezeNet's strategy 3).
+SMALL = 64
+#: Sides that are chosen by themselves; a picture is never made larger than it is.
+SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
+
+ClassWeights = Literal["auto", "none", "balanced"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "bf16", "float32"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may ask of a training run. None leaves the choice to the recipe, the data or the machine.
+
+    Attributes
+    ----------
+    model : str, optional
+        An architecture's name. From scratch :data:`DEFAULT_MODEL`; with weights the network that they belong to.
+    metaparameters : dict
+        Handed to :func:`squeezekit.create_model`.
+    recipe : str, optional
+        "modern" from scratch, "finetune" with weights, or "squeezenet".
+    weights : str, optional
+        A file to start from, or "imagenet"; the classifier is new where the classes differ.
+    epochs, batch_size : int, optional
+        The batch is that of all processes together.
+    lr : float, optional
+        Peak learning rate as it is, not scaled to the batch.
+    seed : int
+        Of the split, the initial weights, the order and the augmentation.
+    size : int, optional
+        Side of the network's input, pixels.
+    augmentation : str, optional
+        Name of a policy of :mod:`squeezekit.data.augment`.
+    val_fraction, test_fraction : float
+        Shares held out for choosing the best epoch and for the final figures, where DATA has no such splits.
+    class_weights : {"auto", "none", "balanced"}
+        Weigh the loss by the inverse frequency of the classes; "auto" does so where one class is more than twice
+        as frequent as another.
+    device : {"auto", "cpu", "cuda", "mps"}
+    precision : {"auto", "bf16", "float32"}
+        "auto": bfloat16 where the device computes it faster.
+    devices, nodes : int
+        Processes on each machine, and machines.
+    gradient_compression : {"none", "fp16", "powersgd"}
+    workers : int, optional
+        Processes that read pictures.
+    """
+
+    model: str | None = None
+    metaparameters: dict[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
+    weights: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    seed: int = 0
+    size: int | None = None
+    augmentation: str | None = None
+    val_fraction: float = 0.1
+    test_fraction: float = 0.2
+    class_weights: ClassWeights = "auto"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    devices: int = 1
+    nodes: int = 1
+    gradient_compression: str = "none"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "size", "devices", "nodes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{_flag(name)} {value}: must be at least 1")
+        if self.lr is not None and not 0 < self.lr < float("inf"):
+            raise UserError(f"--lr {self.lr}: must be a positive number")
+        if self.workers is not None and self.workers < 0:
+            raise UserError(f"--workers {self.workers}: must be 0 or more")
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"--seed {self.seed}: must be from 0 to 2147483647")
+        for name in ("val_fraction", "test_fraction"):
+            value = getattr(self, name)
+            if not 0 < value < 0.9:
+                raise UserError(f"{_flag(name)} {value}: must be between 0 and 0.9")
+        for name, known in (
+            ("class_weights", get_args(ClassWeights)),
+            ("device", get_args(Device)),
+            ("precision", get_args(Precision)),
+            ("gradient_compression", COMPRESSIONS),
+        ):
+            value = getattr(self, name)
+            if value not in known:
+                raise UserError(
+                    f"{_flag(name)} {value}: unknown{suggest(str(value), known)} ({', '.join(known)})"
+                )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run with nothing left to choose. Attributes as in :class:`Options`, resolved."""
+
+    data: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    pictures: dict[str, int]
+    broken: tuple[str, ...]
+    broken_indices: tuple[int, ...]
+    model: str
+    metaparameters: dict[str, Any]
+    weights: str | None
+    preparation: dict[str, Any]
+    recipe: dict[str, Any]
+    augmentation: str
+    epochs: int
+    batch_size: int
+    lr: float
+    seed: int
+    val_fraction: float
+    test_fraction: float
+    class_weights: tuple[float, ...] | None
+    asked: dict[str, Any]
+
+    def splits(self, pictures: PictureSet) -> dict[str, NDArray[np.int64]]:
+        """Return the pictures that train, choose and judge, without the broken ones."""
+        return split_without(
+            pictures,
+            self.seed,
+            self.val_fraction,
+            self.test_fraction,
+            np.array(self.broken_indices, np.int64),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the run folder."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str) -> Plan:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises
+        ------
+        UserError
+            Something is missing or of no use.
+        """
+        try:
+            tuples = {k: tuple(values[k]) for k in ("classes", "broken", "broken_indices")}
+            weights = values["class_weights"]
+            return cls(**{**values, **tuples, "class_weights": None if weights is None else tuple(weights)})
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{where}: damaged, or written by another version ({error})") from error
+
+
+def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport) -> Plan:
+    """Resolve every choice.
+
+    Parameters
+    ----------
+    options : Options
+    pictures : PictureSet
+    broken : BrokenReport
+        Pictures that cannot be read, to be left out.
+
+    Raises
+    ------
+    UserError
+        For what does not exist or does not fit together.
+    """
+    splits = split_without(
+        pictures, options.seed, options.val_fraction, options.test_fraction, broken.indices
+    )
+    count = len(splits["train"])
+    metaparameters = dict(options.metaparameters)
+    if options.weights is not None:
+        known = origin(options.weights, options.model)
+        name = options.model or known.name
+        chosen = recipe(options.recipe or "finetune")
+        preparation = known.preparation.at(options.size) if options.size else known.preparation
+        metaparameters = {**known.metaparameters, **metaparameters}
+    else:
+        name = options.model or DEFAULT_MODEL
+        chosen = recipe(options.recipe or "modern")
+        preparation = Preparation(options.size or size_for(pictures, splits["train"]))
+        if options.model is None:
+            metaparameters = {**DEFAULT_METAPARAMETERS, **metaparameters}
+        accepted = model_spec(name).metaparameters
+        defaults = {"stem": "small" if preparation.size <= SMALL else "standard", "norm": chosen.norm}
+        if chosen.dropout is not None:
+            defaults["dropout"] = chosen.dropout
+        metaparameters = {**{k: v for k, v in defaults.items() if k in accepted}, **metaparameters}
+
+    with torch.device("meta"):  # nothing is allocated: only to see that it can be built
+        network = create_model(name, len(pictures.classes), preparation.channels, **metaparameters)
+    check_picture_size(network.config, preparation.size)
+    batch_size = min(options.batch_size or chosen.batch_size_for(count), count)
+    rate = chosen.lr if has_norm(network) else chosen.lr_without_norm
+    return Plan(
+        data=pictures.name,
+        fingerprint=fingerprint(pictures),
+        classes=pictures.classes,
+        pictures={k: len(v) for k, v in splits.items()},
+        broken=broken.names,
+        broken_indices=tuple(broken.indices.tolist()),
+        model=name,
+        metaparameters=network.config["metaparameters"],
+        weights=options.weights,
+        preparation=preparation.to_dict(),
+        recipe=chosen.to_dict(),
+        augmentation=options.augmentation or chosen.augmentation_for(count),
+        epochs=options.epochs or chosen.epochs_for(count),
+        batch_size=batch_size,
+        lr=options.lr or rate * min(batch_size, 1024) / 256,
+        seed=options.seed,
+        val_fraction=options.val_fraction,
+        test_fraction=options.test_fraction,
+        class_weights=balance(pictures, splits["train"], options.class_weights),
+        asked=asdict(options),
+    )
+
+
+def split_without(
+    pictures: PictureSet, seed: int, val_fraction: float, test_fraction: float, broken: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Split all pictures, then leave the broken ones out: mending one moves no other to another part."""
+    splits = resolve_splits(pictures, seed, val_fraction, test_fraction)
+    return {part: np.setdiff1d(indices, broken) for part, indices in splits.items()}
+
+
+def size_for(pictures: PictureSet, indices: NDArray[np.int64]) -> int:
+    """Return the input size for pictures: the median of their short sides, rounded down to one of :data:`SIZES`."""
+    sides = []
+    for i in indices[:: max(1, len(indices) // 64)]:
+        with Image.open(io.BytesIO(pictures.read(int(i)))) as image:
+            sides.append(min(image.size))
+    typical = statistics.median(sides)
+    return max((s for s in SIZES if s <= typical), default=SIZES[0])
+
+
+def balance(pictures: PictureSet, indices: NDArray[np.int64], wish: ClassWeights) -> tuple[float, ...] | None:
+    """Return weights of the classes in the loss, inversely proportional to their pictures, 1 on average over them."""
+    counts = np.bincount(pictures.labels[indices], minlength=len(pictures.classes))
+    if wish == "none" or (wish == "auto" and counts.max() <= 2 * counts.min()):
+        return None
+    weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
+    return tuple(float(w) for w in weights)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
