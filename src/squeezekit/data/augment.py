@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from squeezekit.errors import UserError, suggest
 
-__all__ = ["POLICIES", "Augmentation", "Policy", "policy"]
+__all__ = ["POLICIES", "Augmentation", "Policy", "named_policy"]
 
 #: Numbers of a portion that is augmented at a time on a CPU: 16 pictures of 224 × 224.
 PORTION = 16 * 3 * 224 * 224
@@ -87,7 +87,7 @@ class Policy:
         return round(size * 8 / 7) if self.crop == "resized" else size
 
 
-#: By name, for small pictures (up to 96 px); :func:`policy` adapts them to larger ones.
+#: By name, for small pictures (up to 96 px); :func:`named_policy` adapts them to larger ones.
 POLICIES = {
     "none": Policy(),
     "light": Policy(crop="shift", flip=0.5),
@@ -98,7 +98,7 @@ POLICIES = {
 }
 
 
-def policy(name: str, size: int) -> Policy:
+def named_policy(name: str, size: int) -> Policy:
     """Return the named policy for an input size.
 
     Up to 96 pixels the crop is pad-and-shift; above, pictures are photographs of things at any scale, and it
@@ -120,7 +120,8 @@ class Augmentation(nn.Module):
 
     Parameters
     ----------
-    policy : Policy
+    policy : Policy or str
+        Or the name of one, adapted to the size by :func:`named_policy`.
     size : int
         Side of the pictures that come out, in pixels.
     num_classes : int
@@ -130,14 +131,15 @@ class Augmentation(nn.Module):
 
     Examples
     --------
-    >>> augment = Augmentation(policy("strong", 32), size=32, num_classes=10)
+    >>> augment = Augmentation("strong", size=32, num_classes=10)
     >>> pictures, targets = augment(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.arange(8))
     >>> pictures.shape, pictures.dtype
     (torch.Size([8, 3, 32, 32]), torch.float32)
     """
 
-    def __init__(self, policy: Policy, size: int, num_classes: int, channels: int = 3) -> None:
+    def __init__(self, policy: Policy | str, size: int, num_classes: int, channels: int = 3) -> None:
         super().__init__()
+        policy = named_policy(policy, size) if isinstance(policy, str) else policy
         self.policy, self.size, self.num_classes = policy, size, num_classes
         # In plain lists: kornia's modules carry parameters of no use here, which are not to end in a
         # checkpoint or in data-parallel training's exchange.

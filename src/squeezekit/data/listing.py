@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Listing", "ListingBuilder", "is_hidden", "is_picture_name"]
+__all__ = ["Listing", "ListingBuilder", "is_hidden", "is_picture_name", "picture_suffixes"]
 
 #: Formats that Pillow only recognises, or hands to another program (EPS to Ghostscript).
 NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})

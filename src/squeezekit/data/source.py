@@ -17,10 +17,13 @@ from squeezekit.data.archives import open_archive
 from squeezekit.data.embedded import EMBEDDED, EmbeddedPlace
 from squeezekit.data.folders import FolderPlace
 from squeezekit.data.layout import understand
-from squeezekit.data.listing import Listing
+from squeezekit.data.listing import Listing, picture_suffixes
 from squeezekit.errors import UserError, suggest
 
-__all__ = ["PictureSet", "open_pictures"]
+__all__ = ["SUFFIXES", "PictureSet", "open_pictures"]
+
+#: Endings of the files that are read as pictures: ``.jpg``, ``.png`` and all others that Pillow decodes.
+SUFFIXES = picture_suffixes()
 
 
 class Place(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,6 +86,7 @@ def resolve_splits(
     test_fraction: float = 0.1,
     *,
     need_train: bool = True,
+    without: Collection[str] = (),
 ) -> dict[str, NDArray[np.int64]]:
     """Return the splits to train with: those that the folders give, and what is missing taken from training.
 
@@ -97,6 +98,9 @@ def resolve_splits(
         Shares of the pictures that are split. ``test_fraction=0``: no test split is made.
     need_train : bool
         False lets a DATA pass that holds only val or test pictures.
+    without : collection of str
+        Names of pictures to leave out, such as broken ones. The others stay in the splits that they would
+        be in otherwise.
 
     Returns
     -------
@@ -117,6 +121,23 @@ def resolve_splits(
     UserError
         No pictures to train with, shares that cannot be, or too few pictures to keep some back.
     """
+    without = frozenset(without)
+    splits = _splits(pictures, seed, val_fraction, test_fraction, need_train)
+    if without:
+        left_out = [i for i in range(len(pictures)) if pictures.picture_name(i) in without]
+        splits = {name: np.setdiff1d(members, left_out) for name, members in splits.items()}
+    for name, members in splits.items():
+        if not len(members):
+            raise UserError(
+                f"{pictures.name}: no pictures for {name} (of {len(pictures)} pictures in "
+                f"{len(pictures.classes)} classes; add some, or give train/ and val/ folders)"
+            )
+    return splits
+
+
+def _splits(
+    pictures: PictureSet, seed: int, val_fraction: float, test_fraction: float, need_train: bool
+) -> dict[str, NDArray[np.int64]]:
     given = dict(pictures.splits)
     if given and "train" not in given:
         if need_train:
@@ -138,13 +159,6 @@ def resolve_splits(
     if wants_test:
         fractions["test"] = test_fraction
     dealt = stratified_split(pictures.labels[pool], fractions, seed)
-    splits = {name: pool[positions] for name, positions in dealt.items()} | {
+    return {name: pool[positions] for name, positions in dealt.items()} | {
         name: given[name] for name in given if name != "train"
     }
-    for name, members in splits.items():
-        if not len(members):
-            raise UserError(
-                f"{pictures.name}: too few pictures to keep some back for {name} ({len(pool)} pictures of "
-                f"{len(pictures.classes)} classes; give train/ and val/ folders)"
-            )
-    return splits
