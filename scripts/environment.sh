@@ -90,10 +90,13 @@ peers_environment() {
   say "installing torchvision into $folder"
   pip_install "$folder" --no-deps torchvision -c constraints-peers.txt
   if [ "$what" = all ]; then
-    for peer in onnx onnxruntime openvino ncnn nncodec; do
+    for peer in onnx onnxruntime openvino ncnn "pandas h5py opencv-python-headless"; do
       say "installing $peer into $folder"
-      pip_install "$folder" "$peer" -c constraints.txt -c constraints-peers.txt || missing="$missing $peer"
+      # shellcheck disable=SC2086  # several words are several packages
+      pip_install "$folder" $peer -c constraints.txt -c constraints-peers.txt || missing="$missing $peer"
     done
+    say "installing nncodec into $folder (compiles; needs g++)"
+    pip_install "$folder" --no-deps nncodec ptflops -c constraints-peers.txt || missing="$missing nncodec"
     if [ -n "$missing" ]; then say "WITHOUT:$missing (could not be installed; what compares with it will say so)"; fi
   fi
   echo "$key $what" >"$stamp"
