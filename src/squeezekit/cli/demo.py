@@ -24,7 +24,10 @@ def demo(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the pictures.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train a small SqueezeNet on scikit-learn's handwritten digits, evaluate it, predict a picture, leave a report."""
+    """Train a small SqueezeNet on handwritten digits, evaluate it, predict a picture, leave a report.
+
+    The pictures are scikit-learn's; nothing is downloaded.
+    """
     from squeezekit.cli.evaluate import table
     from squeezekit.data.picture import decode
     from squeezekit.data.source import open_pictures

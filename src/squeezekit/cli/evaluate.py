@@ -45,8 +45,9 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled pictures: top-1, top-5, per class, calibration, speed.
 
-    Folders are named as the model's classes; a part of the classes is enough. By default the pictures are the test split of DATA, or
-    its val split, or all; if DATA is what the model was trained on, those that were held out.
+    Folders are named as the model's classes; a part of the classes is enough. By default the pictures are
+    the test split of DATA, or its val split, or all; if DATA is what the model was trained on, those that
+    were held out.
     """
     from squeezekit.report.progress import progress_bar
     from squeezekit.train.evaluate import evaluate as measure

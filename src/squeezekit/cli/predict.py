@@ -67,7 +67,7 @@ def predict(
         with progress_bar("predicting") as advance:
             found = classify(classifier, names, top=top, on_error=skip, progress=advance)
     if not found:
-        raise UserError(f"{names[0] if len(names) == 1 else 'PICTURE'}: no picture could be read")
+        raise UserError(f"{' '.join(pictures)}: no picture could be read")
     if out is not None:
         save_prediction_sheet(out, found)
         note(f"sheet: {out}")
@@ -84,8 +84,8 @@ def predict(
 
 
 def find(words: list[str]) -> Iterator[str | bytes]:
-    """Yield the pictures that the words mean: files as they are, folders and patterns as what they hold, sorted."""
-    from squeezekit.data.source import SUFFIXES
+    """Yield the pictures that the words mean: files as they are, of folders and patterns what they hold."""
+    from squeezekit.data.listing import is_hidden, is_picture_name
 
     for word in words:
         if word == "-":
@@ -98,7 +98,7 @@ def find(words: list[str]) -> Iterator[str | bytes]:
                 os.path.join(folder, name)
                 for folder, _, names in os.walk(word)
                 for name in names
-                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+                if is_picture_name(name) and not is_hidden(name)
             )
             if not inside:
                 raise UserError(f"{word}: no pictures in this folder")

@@ -70,7 +70,8 @@ def train(
 ) -> None:
     """Train a network on a folder of labelled pictures.
 
-    Leaves a run folder with the best weights, the curves and report.html. A run that was stopped goes on with --resume.
+    Leaves a run folder with the best weights, the curves and report.html. A run that was stopped goes on
+    with --resume.
     """
     asked: dict[str, Any] = {
         "model": model,

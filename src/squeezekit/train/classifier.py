@@ -16,7 +16,7 @@ from squeezekit.errors import UserError, suggest
 from squeezekit.models import Network, create_model, list_models, load_checkpoint
 from squeezekit.models.checkpoint import read_safetensors
 from squeezekit.train.classes import Classes, read_classes, unnamed
-from squeezekit.train.module import Normalise
+from squeezekit.train.module import Normalise, channels_last
 from squeezekit.train.origin import origin, weights_file
 
 __all__ = ["Classifier", "load_classifier"]
@@ -46,7 +46,7 @@ class Classifier:
 
     def __post_init__(self) -> None:
         self.device = best_device()
-        self.network = self.network.eval().to(self.device, memory_format=torch.channels_last)
+        self.network = channels_last(self.network.eval().to(self.device))
         self._normalise = Normalise(self.preparation).to(self.device)
 
     @torch.inference_mode()

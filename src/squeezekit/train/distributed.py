@@ -1,9 +1,9 @@
 """Data-parallel training over several processes, with the gradients compressed on their way.
 
-One worker a device computes the gradients of its share of the batch; all-reduce averages them. What travels a step
-is proportional to the number of parameters, which is SqueezeNet's first argument for being small (section 1).
-PyTorch's communication hooks shrink it further: float16 halves it, PowerSGD (arXiv:1905.13727) sends two thin
-factors of each gradient matrix.
+One worker a device computes the gradients of its share of the batch; all-reduce averages them. What travels
+a step is proportional to the number of parameters, which is SqueezeNet's first argument for being small
+(section 1). PyTorch's communication hooks shrink it further: float16 halves it, PowerSGD (arXiv:1905.13727)
+sends two thin factors of each gradient matrix.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How good is a classifier? Accuracy, per class and as a whole, and how far its probabilities can be trusted."""
+"""How good is a classifier? Accuracy, per class and as a whole, and how far to trust its probabilities."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from squeezekit.data.source import PictureSet, open_pictures
 from squeezekit.data.split import resolve_splits
 from squeezekit.errors import UserError
 from squeezekit.report.numbers import per_class, reliability
-from squeezekit.train.predict import softmax
 from squeezekit.train.classifier import Classifier, load_classifier
+from squeezekit.train.predict import softmax
 from squeezekit.train.run_folder import fingerprint
 
 __all__ = ["Evaluation", "evaluate"]
@@ -81,7 +81,7 @@ class Evaluation:
     @property
     def correct(self) -> NDArray[np.bool_]:
         """(images,) whether the first answer is right."""
-        return self.predictions == self.labels
+        return np.equal(self.predictions, self.labels)
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -125,7 +125,7 @@ class Evaluation:
 def choose_split(
     pictures: PictureSet, split: Split, training: dict[str, Any] | None
 ) -> tuple[str, NDArray[np.int64]]:
-    """Return the pictures to judge by: never those that the model was trained or chosen on, where that is known.
+    """Return the pictures to judge by: none that are known to have trained or chosen the model.
 
     ``auto`` takes the test split of DATA, or its val split if that is all it has. A DATA without splits that
     the model was trained on is split as it was then. Any other DATA counts as a whole.
@@ -145,7 +145,7 @@ def choose_split(
     if split != "auto":
         if split not in splits:
             raise UserError(
-                f"--split {split}: {pictures.name} has no such split ({', '.join(splits) or 'none at all'}; or all)"
+                f"--split {split}: {pictures.name} has no such split ({', '.join([*splits, 'all'])})"
             )
         return split, splits[split]
     for name in ("test", "val"):

@@ -98,8 +98,8 @@ def train(
     out : str or Path
         The run folder; made here.
     resume : bool
-        Go on with the run in `out`, by its plan. On the CPU the final weights are those of a run that was never
-        stopped.
+        Go on with the run in `out`, by its plan. On the CPU the final weights are those of a run that was
+        never stopped.
     console : rich.console.Console, optional
         Where progress goes; standard error by default.
     **options
@@ -115,7 +115,7 @@ def train(
         For anything that a user can mend.
     """
     asked = Options(**options)
-    main = (rank_zero_only.rank or 0) == 0
+    main = getattr(rank_zero_only, "rank", 0) == 0
     console = Console(quiet=True) if not main else console or Console(stderr=True)
     out = Path(out)
     pictures = open_pictures(data)
@@ -210,7 +210,8 @@ def _resumed(out: Path, asked: Options, pictures: PictureSet) -> Plan:
     for name, value in asdict(asked).items():
         if name not in free and value != default[name] and value != before.get(name):
             raise UserError(
-                f"{out}/: was started with {name} = {before.get(name)}, not {value} (--resume takes the run's own options)"
+                f"{out}/: was started with {name} = {before.get(name)}, not {value} "
+                "(--resume takes the run's own options)"
             )
     return plan
 

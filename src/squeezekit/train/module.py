@@ -15,7 +15,7 @@ from squeezekit.data.augment import Augmentation
 from squeezekit.data.preparation import Preparation
 from squeezekit.train.recipes import Recipe, learning_rate_factor
 
-__all__ = ["ClassifierModule", "Normalise", "has_norm"]
+__all__ = ["ClassifierModule", "Normalise", "channels_last", "has_norm"]
 
 
 def has_norm(network: nn.Module) -> bool:
@@ -23,10 +23,19 @@ def has_norm(network: nn.Module) -> bool:
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
 
 
+def channels_last(network: nn.Module) -> nn.Module:
+    """Lay the filters out as CPUs and tensor cores read them fastest, in place."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
 class Normalise(nn.Module):
     """A preparation's arithmetic, on batches.
 
-    ``x' = (x - mean) * scale`` for x in 0…255, after the channels are put into the order that the network expects.
+    ``x' = (x - mean) * scale`` for x in 0…255, after the channels are put into the order that the network
+    expects.
 
     Parameters
     ----------
@@ -34,8 +43,8 @@ class Normalise(nn.Module):
 
     Notes
     -----
-    Takes (N, C, H, W) pictures, uint8 or float in 0…255, RGB or grey; returns float32 of the same shape in the
-    channels-last memory format.
+    Takes (N, C, H, W) pictures, uint8 or float in 0…255, RGB or grey; returns float32 of the same shape in
+    the channels-last memory format.
     """
 
     mean: Tensor
@@ -71,8 +80,8 @@ class ClassifierModule(LightningModule):
         Optimiser steps of the whole run.
     epochs : int
     seed : int
-        Every epoch draws its random numbers from (seed, epoch, rank), so that a run that was killed and resumed
-        draws the same ones as a run that was not.
+        Every epoch draws its random numbers from (seed, epoch, rank), so that a run that was killed and
+        resumed draws the same ones as a run that was not.
     class_weights : Tensor, optional
         (classes,) factors of the loss.
     """
@@ -91,18 +100,18 @@ class ClassifierModule(LightningModule):
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = channels_last(network)
         self.normalise = Normalise(preparation)
         self.augmentation = augmentation
         self.recipe, self.lr, self.steps, self.epochs, self.seed = recipe, lr, steps, epochs, seed
+        self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.averaged: AveragedModel | None = None
         if recipe.ema:
             # The horizon in steps; short runs keep at least ten.
             decay = 1 - 1 / max(10.0, recipe.ema * steps)
-            self.averaged = AveragedModel(
-                self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-            )
+            average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
             self.averaged.requires_grad_(False)
         self._train_sums = torch.zeros(3)  # loss, right, pictures
         self._val_sums = torch.zeros(4)  # loss, right, right among the first five, pictures
@@ -118,13 +127,13 @@ class ClassifierModule(LightningModule):
     def frozen_epochs(self) -> int:
         return round(self.recipe.frozen * self.epochs)
 
-    # -- the steps ---------------------------------------------------------------------------------------------
+    # -- the steps
+    # ---------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
         if self.recipe.frozen:
-            features: nn.Module = self.network.features
-            features.requires_grad_(self.current_epoch >= self.frozen_epochs)
+            self.network.get_submodule("features").requires_grad_(self.current_epoch >= self.frozen_epochs)
         # On the device, so that no step waits for a number to come back.
         self._train_sums = torch.zeros(3, device=self.device)
 
@@ -176,10 +185,11 @@ class ClassifierModule(LightningModule):
 
     def _summed(self, sums: Tensor) -> list[float]:
         if self.trainer.world_size > 1:
-            sums = self.trainer.strategy.reduce(sums.clone().to(self.device), reduce_op="sum")  # type: ignore[assignment]
+            sums = self.trainer.strategy.reduce(sums.clone().to(self.device), reduce_op="sum")
         return [float(x) for x in sums]
 
-    # -- the optimiser -----------------------------------------------------------------------------------------
+    # -- the optimiser
+    # -----------------------------------------------------------------------------------------
 
     def _factor(self, step: int) -> float:
         return learning_rate_factor(step, self.steps, self.recipe.warmup, self.recipe.schedule)
@@ -208,7 +218,7 @@ class ClassifierModule(LightningModule):
         if recipe.feature_rate == 1 and recipe.depth_decay == 1:
             yield network.parameters(), 1.0
             return
-        features: nn.Module = network.features
+        features = network.get_submodule("features")
         layers = [m for m in features.modules() if list(m.parameters(recurse=False))]
         third = -(-len(layers) // 3)
         for i in range(0, len(layers), third):

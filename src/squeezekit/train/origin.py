@@ -15,7 +15,7 @@ from squeezekit.models.interchange import TORCHVISION_NAMES, from_torchvision
 from squeezekit.models.registry import model_spec
 from squeezekit.models.weights import read_weights
 
-__all__ = ["Origin", "WEIGHTS", "origin", "torchvision_preparation"]
+__all__ = ["WEIGHTS", "Origin", "origin", "torchvision_preparation"]
 
 #: What a run folder calls its weights.
 WEIGHTS = "model.safetensors"
@@ -49,8 +49,8 @@ def origin(weights: str | Path, name: str | None = None) -> Origin:
     Parameters
     ----------
     weights : path or "imagenet"
-        A checkpoint or run folder, the authors' Deep Compression file, torchvision's state dict, or the word for
-        torchvision's published weights of the network `name`.
+        A checkpoint or run folder, the authors' Deep Compression file, torchvision's state dict, or the word
+        for torchvision's published weights of the network `name`.
     name : str, optional
         The architecture that is expected.
 
@@ -120,6 +120,6 @@ def _recognised(path: Path) -> str:
             from_torchvision(name, state)
             return name
     raise UserError(
-        f"{path}: weights of no network that is known (a checkpoint of squeezekit, or torchvision's weights of "
-        f"{', '.join(TORCHVISION_NAMES[:3])}, efficientnet_b0…b7)"
+        f"{path}: weights of no known network (a checkpoint of squeezekit, or torchvision's weights of "
+        "a SqueezeNet, MobileNetV2 or EfficientNet)"
     )

@@ -28,7 +28,7 @@ SHOWN = 24
 
 
 def write_page(run: Run, network: nn.Module, pictures: PictureSet) -> None:
-    """Write ``report.html`` and its plots into the run folder; without an evaluation there is nothing to show."""
+    """Write ``report.html`` and its plots into the run folder; nothing where there is no evaluation."""
     evaluation, plan = run.evaluation, run.plan
     if evaluation is None:
         return

@@ -1,7 +1,7 @@
-"""What a training run will do, decided before it starts: options as a user gives them, and the plan made of them.
+"""What a training run will do, decided before it starts: a user's options, and the plan made of them.
 
-The plan is written into the run folder. A run that is resumed, and an evaluation that must know which pictures were
-used for training, read it from there.
+The plan is written into the run folder. A run that is resumed, and an evaluation that must know which
+pictures were used for training, read it from there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import statistics
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -17,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from squeezekit.data.preparation import Preparation
 from squeezekit.data.check import BrokenReport
+from squeezekit.data.preparation import Preparation
 from squeezekit.data.source import PictureSet
 from squeezekit.data.split import resolve_splits
 from squeezekit.errors import UserError, suggest
@@ -27,7 +26,7 @@ from squeezekit.models.registry import model_spec
 from squeezekit.train.distributed import COMPRESSIONS
 from squeezekit.train.module import has_norm
 from squeezekit.train.origin import origin
-from squeezekit.train.recipes import Recipe, recipe
+from squeezekit.train.recipes import recipe
 from squeezekit.train.run_folder import fingerprint
 
 __all__ = ["DEFAULT_METAPARAMETERS", "DEFAULT_MODEL", "Options", "Plan", "make_plan"]
@@ -54,7 +53,8 @@ class Options:
     Attributes
     ----------
     model : str, optional
-        An architecture's name. From scratch :data:`DEFAULT_MODEL`; with weights the network that they belong to.
+        An architecture's name. From scratch :data:`DEFAULT_MODEL`; with weights the network that they belong
+        to.
     metaparameters : dict
         Handed to :func:`squeezekit.create_model`.
     recipe : str, optional
@@ -74,8 +74,8 @@ class Options:
     val_fraction, test_fraction : float
         Shares held out for choosing the best epoch and for the final figures, where DATA has no such splits.
     class_weights : {"auto", "none", "balanced"}
-        Weigh the loss by the inverse frequency of the classes; "auto" does so where one class is more than twice
-        as frequent as another.
+        Weigh the loss by the inverse frequency of the classes; "auto" does so where one class is more than
+        twice as frequent as another.
     device : {"auto", "cpu", "cuda", "mps"}
     precision : {"auto", "bf16", "float32"}
         "auto": bfloat16 where the device computes it faster.
@@ -223,7 +223,10 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport) -> P
         if options.model is None:
             metaparameters = {**DEFAULT_METAPARAMETERS, **metaparameters}
         accepted = model_spec(name).metaparameters
-        defaults = {"stem": "small" if preparation.size <= SMALL else "standard", "norm": chosen.norm}
+        defaults: dict[str, Any] = {
+            "stem": "small" if preparation.size <= SMALL else "standard",
+            "norm": chosen.norm,
+        }
         if chosen.dropout is not None:
             defaults["dropout"] = chosen.dropout
         metaparameters = {**{k: v for k, v in defaults.items() if k in accepted}, **metaparameters}
@@ -266,7 +269,7 @@ def split_without(
 
 
 def size_for(pictures: PictureSet, indices: NDArray[np.int64]) -> int:
-    """Return the input size for pictures: the median of their short sides, rounded down to one of :data:`SIZES`."""
+    """Return the input size for pictures: the median of their short sides, down to one of :data:`SIZES`."""
     sides = []
     for i in indices[:: max(1, len(indices) // 64)]:
         with Image.open(io.BytesIO(pictures.read(int(i)))) as image:
@@ -276,7 +279,7 @@ def size_for(pictures: PictureSet, indices: NDArray[np.int64]) -> int:
 
 
 def balance(pictures: PictureSet, indices: NDArray[np.int64], wish: ClassWeights) -> tuple[float, ...] | None:
-    """Return weights of the classes in the loss, inversely proportional to their pictures, 1 on average over them."""
+    """Return weights of the classes in the loss: inversely proportional to their pictures, 1 on average."""
     counts = np.bincount(pictures.labels[indices], minlength=len(pictures.classes))
     if wish == "none" or (wish == "auto" and counts.max() <= 2 * counts.min()):
         return None

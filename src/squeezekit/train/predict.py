@@ -44,8 +44,8 @@ def predict(
     batch_size : int
         Pictures in memory at a time.
     on_error : callable, optional
-        Called with the error of each picture that cannot be read, which is then left out; by default the first
-        such error is raised.
+        Called with the error of each picture that cannot be read, which is then left out; by default the
+        first such error is raised.
     progress : callable, optional
         Called with (pictures done, pictures in all).
 
@@ -60,13 +60,13 @@ def predict(
         The model or (without `on_error`) a picture cannot be read.
     """
     classifier = model if isinstance(model, Classifier) else load_classifier(model, classes=classes)
-    if isinstance(pictures, (str, Path, bytes, Image.Image, np.ndarray)) or hasattr(pictures, "read"):
-        pictures = [pictures]  # type: ignore[list-item]
+    several = isinstance(pictures, Sequence) and not isinstance(pictures, (str, bytes))
+    items: Sequence[Picture] = pictures if several else [pictures]  # type: ignore[assignment,list-item]
     found: list[Prediction] = []
-    for prediction in _predict(classifier, pictures, top, batch_size, on_error):  # type: ignore[arg-type]
+    for prediction in _predict(classifier, items, top, batch_size, on_error):
         found.append(prediction)
         if progress:
-            progress(len(found), len(pictures))  # type: ignore[arg-type]
+            progress(len(found), len(items))
     return found
 
 
@@ -133,5 +133,6 @@ def _answer(
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return probabilities, row by row."""
-    exponent: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponent / exponent.sum(axis=1, keepdims=True)
+    exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float32] = exponent / exponent.sum(axis=1, keepdims=True)
+    return probabilities

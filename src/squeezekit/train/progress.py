@@ -1,4 +1,4 @@
-"""What a person sees while a network trains: one bar for the whole run, and a line for each epoch that ended."""
+"""What a person sees while a network trains: one bar for the whole run, and a line for each epoch."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ class RunProgress(ProgressBar):
             return
         self.console.print(
             f"epoch {int(m['epoch']):>3}/{trainer.max_epochs}  "
-            f"train {m['train_loss']:.3f} {m['train_accuracy']:6.1%}  val {m['val_loss']:.3f} {m['val_accuracy']:6.1%}  "
+            f"train {m['train_loss']:.3f} {m['train_accuracy']:6.1%}  "
+            f"val {m['val_loss']:.3f} {m['val_accuracy']:6.1%}  "
             f"{self._rate:,.0f} pictures/s  {time.monotonic() - self._epoch_started:.0f} s",
             highlight=False,
         )

@@ -37,7 +37,8 @@ class Recipe:
     warmup : float
         Share of all steps in which the rate rises linearly from zero.
     label_smoothing : float
-        Probability mass moved from the true class to all classes (Szegedy et al., arXiv:1512.00567, section 7).
+        Probability mass moved from the true class to all classes (Szegedy et al., arXiv:1512.00567, section
+        7).
     ema : float
         Horizon of the exponential moving average of the weights, as a share of all steps; 0 turns it off.
     augmentation : str

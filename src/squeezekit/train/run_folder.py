@@ -4,8 +4,8 @@
 
     run/
       config.json          every choice of the run, resolved
-      model.safetensors    the best weights so far, with preparation and class names: what evaluate and predict read
-      last.ckpt            the state after the last whole epoch: what --resume reads
+      model.safetensors    the best weights so far, with preparation and class names: what evaluate and
+      predict read last.ckpt            the state after the last whole epoch: what --resume reads
       metrics.csv          a line an epoch
       metrics.json         the final evaluation
       report.html          what a person looks at; its plots lie beside it as PNG
@@ -80,9 +80,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class KeepRun(Callback):
-    """At the end of every epoch: the best weights, the curves' table, and the state to resume from, in that order.
+    """At the end of every epoch keeps the best weights, the curves' table and the state to resume from.
 
-    A run killed between two of them repeats the epoch from the state before it, and writes the same again.
+    In that order. A run killed between two of them repeats the epoch from the state before it, and writes the same again.
 
     Parameters
     ----------
