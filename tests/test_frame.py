@@ -40,12 +40,12 @@ class TestExports:
         with pytest.raises(AttributeError, match="no attribute 'compres'"):
             _ = squeezekit.compres  # type: ignore[attr-defined]
 
-    def test_train_is_a_package_and_can_be_called(self) -> None:
+    def test_train_is_a_package_and_can_be_called(self, tmp_path: Path) -> None:
         import squeezekit.train.fit  # loading a module of it must not hide the function
 
         assert callable(squeezekit.train)
         with pytest.raises(UserError):
-            squeezekit.train("no/such/folder")
+            squeezekit.train("no/such/folder", tmp_path / "run")
 
     @pytest.mark.parametrize(
         "module",

@@ -103,6 +103,17 @@ class TestHelp:
         assert shown.code == 0
         assert f"$ squeezekit {name}" in shown.out
 
+    def test_a_help_text_flows(self, squeezekit: Call, command: Any) -> None:
+        def fine() -> None:
+            """Do nothing.
+
+            Two lines [in brackets]
+            become one.
+            """
+
+        command(fine)
+        assert "Two lines [in brackets] become one." in squeezekit("try", "--help").out
+
     def test_brackets_in_an_example_are_no_markup(self, squeezekit: Call, command: Any) -> None:
         command(lambda: None)
         assert "$ squeezekit try [this]" in squeezekit("try", "--help").out

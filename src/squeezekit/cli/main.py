@@ -7,6 +7,7 @@ Adding a command is one line in :data:`COMMANDS`. Its module is loaded only when
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import tempfile
@@ -64,11 +65,18 @@ def _examples(lines: str) -> str:
     return "Example:\n" + "\n".join(f"$ {line}" for line in lines.strip().splitlines()).replace("[", r"\[")
 
 
+def _help(docstring: str) -> str:
+    """Let a help text flow to the terminal's width: Typer itself keeps the line breaks of later paragraphs."""
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).replace("[", r"\[")
+
+
 def _load(name: str) -> Any:
     """Build the real command `name` from its module."""
     module = import_module(COMMANDS[name].module)
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    app.command(name, epilog=_examples(module.EXAMPLE))(getattr(module, name))
+    function = getattr(module, name)
+    app.command(name, help=_help(function.__doc__ or ""), epilog=_examples(module.EXAMPLE))(function)
     return typer.main.get_command(app)
 
 
