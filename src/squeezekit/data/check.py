@@ -18,6 +18,8 @@ __all__ = ["BrokenReport", "available_cores", "check_pictures"]
 
 #: Up to so many bytes of files, every picture is decoded; of a larger set, as many as make about that.
 CHECK_BYTES = 256 << 20
+#: But never fewer than so many.
+MIN_CHECKED = 1000
 #: The largest share of broken pictures that is still taken for an accident.
 MAX_BROKEN = 0.05
 
@@ -116,7 +118,7 @@ def _sample(pictures: PictureSet) -> NDArray[np.int64]:
     total = float(np.mean([pictures.size(i) for i in probe.tolist()])) * n
     if total <= CHECK_BYTES:
         return np.arange(n)
-    count = max(1000, int(n * CHECK_BYTES / total))
+    count = max(MIN_CHECKED, int(n * CHECK_BYTES / total))
     return np.unique(np.linspace(0, n - 1, min(n, count)).astype(np.int64))
 
 

@@ -13,6 +13,8 @@ __all__ = ["FolderPlace"]
 
 #: Identity of a real folder, however many links lead to it.
 _Identity = tuple[int, int]
+#: Folders deeper than this below DATA are not entered.
+_DEEPEST = 64
 
 
 class FolderPlace:
@@ -46,13 +48,13 @@ class FolderPlace:
             for entry in entries:
                 if is_hidden(entry.name):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     inside.append(entry.name)
                 # A link to nothing is a picture that cannot be read, and is reported as one. Pipes and
                 # devices are no files: opening one might never return.
-                elif is_picture_name(entry.name) and (entry.is_file() or _leads_nowhere(entry)):
+                elif is_picture_name(entry.name) and (_leads_nowhere(entry) or entry.is_file()):
                     builder.add(folder, entry.name)
-        for name in sorted(inside):
+        for name in sorted(inside) if len(above) <= _DEEPEST else ():
             path = f"{folder}/{name}" if folder else name
             identity = _identity(os.path.join(self.root, path))  # noqa: PTH118
             if identity in above:
@@ -87,6 +89,13 @@ class FolderPlace:
 def _identity(path: str) -> _Identity:
     status = os.stat(path)  # noqa: PTH116
     return status.st_dev, status.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:

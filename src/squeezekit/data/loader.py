@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -270,3 +271,5 @@ def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
 def _quiet(_: int) -> None:
     # Ctrl-C goes to every process of the terminal; only the training process shall answer it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Pillow's remarks on odd metadata would tear the progress bar; what matters is in batch["broken"].
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
