@@ -66,7 +66,7 @@ def _examples(lines: str) -> str:
 
 
 def _help(docstring: str) -> str:
-    """Let a help text flow to the terminal's width: Typer itself keeps the line breaks of later paragraphs."""
+    """Let a help text flow to the terminal's width: Typer keeps the line breaks of later paragraphs."""
     paragraphs = inspect.cleandoc(docstring).split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).replace("[", r"\[")
 
