@@ -1,6 +1,6 @@
 """AlexNet, the network that SqueezeNet is measured against.
 
-"ImageNet Classification with Deep Convolutional Neural Networks", Krizhevsky, Sutskever and Hinton, NIPS 2012.
+"ImageNet Classification with Deep Convolutional Neural Networks" (Krizhevsky, Sutskever, Hinton, NIPS 2012).
 """
 
 from __future__ import annotations

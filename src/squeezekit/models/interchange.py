@@ -1,7 +1,7 @@
 """Weights to and from torchvision: the same networks, other names.
 
-torchvision numbers the layers of a sequence, here they carry the paper's names. Both have them in the same order,
-so a name follows from a few rules, without a table per network.
+torchvision numbers the layers of a sequence, here they carry the paper's names. Both have them in the same
+order, so a name follows from a few rules, without a table per network.
 """
 
 from __future__ import annotations
