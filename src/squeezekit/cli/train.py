@@ -47,8 +47,9 @@ def train(
     size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
     augmentation: Annotated[str | None, typer.Option(help="Policy: none, light, medium, strong, …")] = None,
     val_fraction: Annotated[
-        float, typer.Option(help="Share that chooses the best epoch, if DATA has no such split.")
-    ] = 0.1,
+        float | None,
+        typer.Option(help="Share that chooses the best epoch. Default: 0.1, at most 2,000 pictures."),
+    ] = None,
     test_fraction: Annotated[
         float, typer.Option(help="Share for the final figures, if DATA has no such split.")
     ] = 0.2,

@@ -85,7 +85,6 @@ def resolve_splits(
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     *,
-    need_train: bool = True,
     without: Collection[str] = (),
 ) -> dict[str, NDArray[np.int64]]:
     """Return the splits to train with: those that the folders give, and what is missing taken from training.
@@ -96,8 +95,6 @@ def resolve_splits(
     seed : int
     val_fraction, test_fraction : float
         Shares of the pictures that are split. ``test_fraction=0``: no test split is made.
-    need_train : bool
-        False lets a DATA pass that holds only val or test pictures.
     without : collection of str
         Names of pictures to leave out, such as broken ones. The others stay in the splits that they would
         be in otherwise.
@@ -105,14 +102,15 @@ def resolve_splits(
     Returns
     -------
     dict of str to ndarray of int64
-        ``"train"`` and ``"val"``, and ``"test"`` unless val doubles as test:
+        ``"train"``; ``"val"``, which chooses the best epoch; and ``"test"``, which is only reported on.
+        Pictures that choose are not reported on, so a val folder without a test folder is the test:
 
         ================  =========================================================
         folders give      then
         ================  =========================================================
         none, or train    val and test are taken from it, stratified
         train, test       val is taken from train
-        train, val        as they are; no "test"
+        train, val        the val folder is "test"; "val" is taken from train
         train, val, test  as they are
         ================  =========================================================
 
@@ -122,7 +120,7 @@ def resolve_splits(
         No pictures to train with, shares that cannot be, or too few pictures to keep some back.
     """
     without = frozenset(without)
-    splits = _splits(pictures, seed, val_fraction, test_fraction, need_train)
+    splits = _splits(pictures, seed, val_fraction, test_fraction)
     if without:
         left_out = [i for i in range(len(pictures)) if pictures.picture_name(i) in without]
         splits = {name: np.setdiff1d(members, left_out) for name, members in splits.items()}
@@ -136,17 +134,17 @@ def resolve_splits(
 
 
 def _splits(
-    pictures: PictureSet, seed: int, val_fraction: float, test_fraction: float, need_train: bool
+    pictures: PictureSet, seed: int, val_fraction: float, test_fraction: float
 ) -> dict[str, NDArray[np.int64]]:
     given = dict(pictures.splits)
     if given and "train" not in given:
-        if need_train:
-            raise UserError(
-                f"{pictures.name}: no train/ folder beside {'/ and '.join(given)}/ (nothing to train with)"
-            )
+        raise UserError(
+            f"{pictures.name}: no train/ folder beside {'/ and '.join(given)}/ (nothing to train with)"
+        )
+    if "val" in given and "test" in given:
         return given
     if "val" in given:
-        return given
+        given["test"] = given.pop("val")
     wants_test = "test" not in given and test_fraction > 0
     kept_back = val_fraction + (test_fraction if wants_test else 0)
     if not (val_fraction > 0 and test_fraction >= 0 and kept_back < 1):

@@ -62,7 +62,11 @@ class Classifier:
         -------
         ndarray of float32, shape (N, classes)
         """
-        x = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device).permute(0, 3, 1, 2)
+        x = (
+            torch.from_numpy(np.require(pictures, requirements=["C", "W"]))
+            .to(self.device)
+            .permute(0, 3, 1, 2)
+        )
         logits: NDArray[np.float32] = self.network(self._normalise(x)).float().cpu().numpy()
         return logits
 

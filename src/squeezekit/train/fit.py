@@ -78,11 +78,13 @@ class Run:
         return {
             "out": str(self.out),
             "model": self.plan.model,
+            "parameters": self.plan.parameters,
             "epochs": len(self.history),
             "seconds": self.seconds,
             "interrupted": self.interrupted,
             "best_val_accuracy": max((row["val_accuracy"] for row in self.history), default=None),
             "test": self.evaluation.to_dict() if self.evaluation else None,
+            "history": self.history,
         }
 
 
@@ -155,7 +157,7 @@ def train(
     run = Run(out, plan, keep.history, evaluation, seconds, interrupted, worker=not main)
     if main:
         write_json(out / "metrics.json", run.to_dict())
-        write_page(run, module.network, pictures)
+        write_page(run, pictures)
     return run
 
 

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import nn
 
 from squeezekit.data.picture import decode
 from squeezekit.data.source import PictureSet
@@ -27,7 +26,7 @@ __all__ = ["predictions", "write_page"]
 SHOWN = 24
 
 
-def write_page(run: Run, network: nn.Module, pictures: PictureSet) -> None:
+def write_page(run: Run, pictures: PictureSet) -> None:
     """Write ``report.html`` and its plots into the run folder; nothing where there is no evaluation."""
     evaluation, plan = run.evaluation, run.plan
     if evaluation is None:
@@ -49,7 +48,7 @@ def write_page(run: Run, network: nn.Module, pictures: PictureSet) -> None:
         top1=evaluation.top1,
         top5=evaluation.top5,
         calibration_error=evaluation.ece,
-        parameters=sum(p.numel() for p in network.parameters()),
+        parameters=plan.parameters,
         pictures=plan.pictures,
         seconds=run.seconds,
         mistakes=list(predictions(evaluation, pictures, surest)),

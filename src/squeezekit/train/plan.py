@@ -72,7 +72,8 @@ class Options:
     augmentation : str, optional
         Name of a policy of :mod:`squeezekit.data.augment`.
     val_fraction, test_fraction : float
-        Shares held out for choosing the best epoch and for the final figures, where DATA has no such splits.
+        Shares held out for choosing the best epoch (default: a tenth, at most 2,000 pictures) and for the
+        final figures, where DATA has no such splits.
     class_weights : {"auto", "none", "balanced"}
         Weigh the loss by the inverse frequency of the classes; "auto" does so where one class is more than
         twice as frequent as another.
@@ -96,7 +97,7 @@ class Options:
     seed: int = 0
     size: int | None = None
     augmentation: str | None = None
-    val_fraction: float = 0.1
+    val_fraction: float | None = None
     test_fraction: float = 0.2
     class_weights: ClassWeights = "auto"
     device: Device = "auto"
@@ -119,7 +120,7 @@ class Options:
             raise UserError(f"--seed {self.seed}: must be from 0 to 2147483647")
         for name in ("val_fraction", "test_fraction"):
             value = getattr(self, name)
-            if not 0 < value < 0.9:
+            if value is not None and not 0 < value < 0.9:
                 raise UserError(f"{_flag(name)} {value}: must be between 0 and 0.9")
         for name, known in (
             ("class_weights", get_args(ClassWeights)),
@@ -143,9 +144,9 @@ class Plan:
     classes: tuple[str, ...]
     pictures: dict[str, int]
     broken: tuple[str, ...]
-    broken_indices: tuple[int, ...]
     model: str
     metaparameters: dict[str, Any]
+    parameters: int
     weights: str | None
     preparation: dict[str, Any]
     recipe: dict[str, Any]
@@ -161,13 +162,7 @@ class Plan:
 
     def splits(self, pictures: PictureSet) -> dict[str, NDArray[np.int64]]:
         """Return the pictures that train, choose and judge, without the broken ones."""
-        return split_without(
-            pictures,
-            self.seed,
-            self.val_fraction,
-            self.test_fraction,
-            np.array(self.broken_indices, np.int64),
-        )
+        return resolve_splits(pictures, self.seed, self.val_fraction, self.test_fraction, without=self.broken)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the run folder."""
@@ -183,7 +178,7 @@ class Plan:
             Something is missing or of no use.
         """
         try:
-            tuples = {k: tuple(values[k]) for k in ("classes", "broken", "broken_indices")}
+            tuples = {k: tuple(values[k]) for k in ("classes", "broken")}
             weights = values["class_weights"]
             return cls(**{**values, **tuples, "class_weights": None if weights is None else tuple(weights)})
         except (KeyError, TypeError) as error:
@@ -205,9 +200,9 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport) -> P
     UserError
         For what does not exist or does not fit together.
     """
-    splits = split_without(
-        pictures, options.seed, options.val_fraction, options.test_fraction, broken.indices
-    )
+    # A tenth chooses the epoch; two thousand pictures tell epochs apart well enough.
+    val_fraction = options.val_fraction or min(0.1, 2000 / len(pictures))
+    splits = resolve_splits(pictures, options.seed, val_fraction, options.test_fraction, without=broken.names)
     count = len(splits["train"])
     metaparameters = dict(options.metaparameters)
     if options.weights is not None:
@@ -242,9 +237,9 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport) -> P
         classes=pictures.classes,
         pictures={k: len(v) for k, v in splits.items()},
         broken=broken.names,
-        broken_indices=tuple(broken.indices.tolist()),
         model=name,
         metaparameters=network.config["metaparameters"],
+        parameters=sum(p.numel() for p in network.parameters()),
         weights=options.weights,
         preparation=preparation.to_dict(),
         recipe=chosen.to_dict(),
@@ -253,19 +248,11 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport) -> P
         batch_size=batch_size,
         lr=options.lr or rate * min(batch_size, 1024) / 256,
         seed=options.seed,
-        val_fraction=options.val_fraction,
+        val_fraction=val_fraction,
         test_fraction=options.test_fraction,
         class_weights=balance(pictures, splits["train"], options.class_weights),
         asked=asdict(options),
     )
-
-
-def split_without(
-    pictures: PictureSet, seed: int, val_fraction: float, test_fraction: float, broken: NDArray[np.int64]
-) -> dict[str, NDArray[np.int64]]:
-    """Split all pictures, then leave the broken ones out: mending one moves no other to another part."""
-    splits = resolve_splits(pictures, seed, val_fraction, test_fraction)
-    return {part: np.setdiff1d(indices, broken) for part, indices in splits.items()}
 
 
 def size_for(pictures: PictureSet, indices: NDArray[np.int64]) -> int:

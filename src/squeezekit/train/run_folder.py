@@ -82,7 +82,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
 class KeepRun(Callback):
     """At the end of every epoch keeps the best weights, the curves' table and the state to resume from.
 
-    In that order. A run killed between two of them repeats the epoch from the state before it, and writes the same again.
+    In that order. A run killed between two of them repeats the epoch from the state before it, and writes
+    the same again.
 
     Parameters
     ----------

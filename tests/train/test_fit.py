@@ -1,0 +1,176 @@
+"""Whole training runs, small ones: what they leave behind, and that a killed one ends as if it had not been."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from squeezekit.errors import UserError
+from squeezekit.train.classifier import load_classifier
+from squeezekit.train.evaluate import evaluate
+from squeezekit.train.fit import train
+
+TINY = {"base_e": 8, "incr_e": 8, "fires": 2, "conv1_channels": 8, "squeeze_ratio": 0.5, "pools": (1,)}
+SETTINGS = [f"--set={name}={value}" for name, value in TINY.items()]
+
+
+def command(data: Path, out: Path, *options: str) -> list[str]:
+    words = ["train", str(data), "--out", str(out), "--workers", "0", *SETTINGS, *options]
+    return [sys.executable, "-m", "squeezekit", *words]
+
+
+def test_a_run_learns_and_leaves_what_it_promises(coloured: Callable[..., Path], tmp_path: Path) -> None:
+    data = coloured(40)
+    (data / "red" / "001.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    run = train(data, tmp_path / "run", metaparameters=TINY, epochs=6, lr=0.1, workers=0)
+    assert run.evaluation is not None
+    assert run.evaluation.split == "test"
+    assert run.evaluation.top1 > 0.9  # red, green and blue
+    assert run.plan.broken == ("red/001.png",)
+    made = {path.name for path in (tmp_path / "run").iterdir()}
+    assert made >= {
+        "config.json",
+        "model.safetensors",
+        "last.ckpt",
+        "metrics.csv",
+        "metrics.json",
+        "report.html",
+        "learning_curves.png",
+        "confusion_matrix.png",
+        "predictions.png",
+        "tensorboard",
+    }
+    assert any((tmp_path / "run" / "tensorboard").glob("events*"))
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["test"]["top1"] == run.evaluation.top1
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "red/001.png" in page
+    # The run knows which pictures it held out, wherever they are asked for.
+    again = evaluate(tmp_path / "run", data, workers=0)
+    assert (again.split, again.images, again.top1) == ("test", run.evaluation.images, run.evaluation.top1)
+    assert evaluate(tmp_path / "run", data, split="all", workers=0).images == 119
+
+
+def test_a_run_is_not_overwritten(coloured: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a run already"):
+        train(coloured(), tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="a file, not a folder"):
+        train(coloured(), tmp_path / "file")
+
+
+def test_resume_wants_a_run_and_its_own_pictures(coloured: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run to resume"):
+        train(coloured(), tmp_path / "none", resume=True)
+    train(coloured(), tmp_path / "run", metaparameters=TINY, epochs=1, workers=0)
+    with pytest.raises(UserError, match="not the pictures"):
+        train(coloured(count=20), tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match="started with epochs = 1, not 3"):
+        train(coloured(), tmp_path / "run", resume=True, epochs=3)
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(
+    coloured: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = coloured(40)
+    options = ["--epochs", "40", "--batch-size", "16", "--augmentation", "strong", "--set=dropout=0.3"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    straight = tmp_path / "straight"
+    subprocess.run(command(data, straight, *options), check=True, capture_output=True, env=environment)
+
+    killed = tmp_path / "killed"
+    kills = 0
+    words = command(data, killed, *options)
+    for delay in (
+        0.0,
+        0.15,
+    ):  # after the first epoch that is seen to end, and later, in the middle of something
+        process = subprocess.Popen(
+            words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+        )
+        before = _epochs(killed)
+        while process.poll() is None and _epochs(killed) <= before:
+            time.sleep(0.005)
+        time.sleep(delay)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        words = command(data, killed, *options, "--resume")
+    assert kills == 2
+    assert 1 <= _epochs(killed) < 40
+    subprocess.run(words, check=True, capture_output=True, env=environment)
+
+    for name in ("model.safetensors",):
+        one, other = load_file(straight / name), load_file(killed / name)
+        assert one.keys() == other.keys()
+        for key, tensor in one.items():
+            assert torch.equal(tensor, other[key]), key
+    last = [torch.load(run / "last.ckpt", weights_only=True)["state_dict"] for run in (straight, killed)]
+    assert all(torch.equal(tensor, last[1][key]) for key, tensor in last[0].items())
+    assert (straight / "metrics.csv").read_text() == (killed / "metrics.csv").read_text()
+
+
+def _epochs(run: Path) -> int:
+    try:
+        return len((run / "metrics.csv").read_text().splitlines()) - 1
+    except OSError:
+        return 0
+
+
+def test_ctrl_c_leaves_a_usable_run(coloured: Callable[..., Path], tmp_path: Path) -> None:
+    data, out = coloured(40), tmp_path / "run"
+    process = subprocess.Popen(
+        command(data, out, "--epochs", "500"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and _epochs(out) < 1:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "--resume goes on" in said
+    assert "Traceback" not in said
+    assert load_classifier(out).classes.names == ("blue", "green", "red")
+    assert (out / "report.html").is_file()
+
+
+@pytest.mark.parametrize("compression", ["none", "fp16", "powersgd"])
+def test_two_processes_train_together(
+    compression: str, coloured: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = command(
+        coloured(40), out, "--epochs", "6", "--lr", "0.1", "--device", "cpu", "--devices", "2",
+        "--gradient-compression", compression, "--json",
+    )  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["test"]["top1"] > 0.8
+    assert result["epochs"] == 6
+
+
+def test_torchrun_trains_with_two_processes(coloured: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = command(coloured(40), out, "--epochs", "2", "--device", "cpu", "--json")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = subprocess.run(
+        [*torchrun, *words[2:]], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs"] == 2
