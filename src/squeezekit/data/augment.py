@@ -250,8 +250,7 @@ def _randaugment(policy: Policy, channels: int) -> _Step:
 class _MixUp:
     """Mixup, each picture with its own lambda ~ Beta(alpha, alpha).
 
-    kornia's RandomMixUpV2 draws lambda uniformly, and multiplies in three passes over the batch. The blend is
-    one ``lerp``, so it is written out.
+    Written out, since kornia's RandomMixUpV2 draws lambda uniformly; the blend is one ``lerp``.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -260,7 +259,7 @@ class _MixUp:
     def __call__(self, x: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
         share = self.beta.sample((len(x),)).to(x.device)  # of the other picture
         other = torch.randperm(len(x)).to(x.device)
-        mixed = torch.lerp(x, x[other], share.view(-1, 1, 1, 1))
+        mixed = x.lerp(x[other], share.view(-1, 1, 1, 1))
         return mixed, _soft(labels, labels[other], share, num_classes)
 
 
