@@ -70,11 +70,11 @@ def load_weights(network: Network, source: str | os.PathLike[str]) -> list[str]:
         what = [f"{len(missing)} tensors are missing, such as {missing[0]}"] if missing else []
         what += [f"{len(surplus)} are not the network's, such as {surplus[0]}"] if surplus else []
         raise UserError(f"{source}: does not fit {_described(network)}: {'; '.join(what)}")
-    for key, tensor in state.items():
-        if tensor.shape != expected[key].shape:
+    for key, tensor in expected.items():
+        if key in state and state[key].shape != tensor.shape:
             raise UserError(
-                f"{source}: does not fit {_described(network)}: {key} is {_shape(tensor)} in the file, "
-                f"{_shape(expected[key])} in the network"
+                f"{source}: does not fit {_described(network)}: {key} is {_shape(state[key])} in the file, "
+                f"{_shape(tensor)} in the network"
             )
     network.load_state_dict(state, strict=False)  # strict but for counters of batches, as checked above
     return left
