@@ -8,6 +8,7 @@ sends two thin factors of each gradient matrix.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from lightning.pytorch.strategies import DDPStrategy
@@ -15,7 +16,7 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_
 
 from squeezekit.errors import UserError, suggest
 
-__all__ = ["COMPRESSIONS", "Compression", "data_parallel"]
+__all__ = ["COMPRESSIONS", "Compression", "communication_hook", "data_parallel"]
 
 Compression = Literal["none", "fp16", "powersgd"]
 COMPRESSIONS: tuple[str, ...] = get_args(Compression)
@@ -31,33 +32,48 @@ class _HookedDDP(DDPStrategy):
         super()._register_ddp_hooks()
 
 
-def data_parallel(compression: str = "none", *, find_unused: bool = False) -> DDPStrategy:
-    """Return the strategy for several processes.
+def communication_hook(compression: str) -> tuple[Any, Callable[..., Any]] | None:
+    """Return what shrinks the gradients on their way, as (state, hook) for ``register_comm_hook``.
 
     Parameters
     ----------
     compression : {"none", "fp16", "powersgd"}
         PowerSGD works at rank 4, starts after the first ten steps, and keeps its error as feedback
         (algorithm 2 of its paper).
-    find_unused : bool
-        Needed while a part of the network is frozen.
 
     Raises
     ------
     UserError
         For another name.
     """
-    if compression not in COMPRESSIONS:
-        raise UserError(
-            f"--gradient-compression {compression}: unknown{suggest(compression, COMPRESSIONS)} "
-            f"({', '.join(COMPRESSIONS)})"
-        )
-    hook: dict[str, Any] = {}
+    if compression == "none":
+        return None
     if compression == "fp16":
-        hook = {"ddp_comm_hook": default_hooks.fp16_compress_hook}
-    elif compression == "powersgd":
+        return None, default_hooks.fp16_compress_hook
+    if compression == "powersgd":
         state = powerSGD_hook.PowerSGDState(
             process_group=None, matrix_approximation_rank=4, start_powerSGD_iter=10, min_compression_rate=0.5
         )
-        hook = {"ddp_comm_state": state, "ddp_comm_hook": powerSGD_hook.powerSGD_hook}
-    return _HookedDDP(find_unused_parameters=find_unused, **hook)
+        return state, powerSGD_hook.powerSGD_hook
+    raise UserError(
+        f"--gradient-compression {compression}: unknown{suggest(compression, COMPRESSIONS)} "
+        f"({', '.join(COMPRESSIONS)})"
+    )
+
+
+def data_parallel(compression: str = "none", *, find_unused: bool = False) -> DDPStrategy:
+    """Return Lightning's strategy for several processes.
+
+    Parameters
+    ----------
+    compression : {"none", "fp16", "powersgd"}
+    find_unused : bool
+        Needed while a part of the network is frozen.
+
+    Raises
+    ------
+    UserError
+        For an unknown compression.
+    """
+    state, hook = communication_hook(compression) or (None, None)
+    return _HookedDDP(find_unused_parameters=find_unused, ddp_comm_state=state, ddp_comm_hook=hook)
