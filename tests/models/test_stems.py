@@ -23,6 +23,23 @@ def test_shapes_with_the_small_stem(name: str) -> None:
     assert 28 <= network.input_size <= 96
 
 
+@pytest.mark.parametrize(
+    ("name", "documented"),
+    [
+        ("squeezenet1_0", [3, 4, 8, 12]),
+        ("squeezenet1_1", [3, 4, 8, 12]),
+        ("alexnet", [2, 3, 7, 11]),
+        ("mobilenet_v1", [4, 4, 8, 12]),
+        ("mobilenet_v2", [4, 4, 8, 12]),
+        ("efficientnet_b0", [4, 4, 8, 12]),
+    ],
+)
+def test_feature_sizes_are_those_of_the_docs(name: str, documented: list[int]) -> None:
+    with torch.device("meta"):
+        features = create_model(name, stem="small").eval().features
+        assert [features(torch.empty(1, 3, s, s)).shape[-1] for s in (28, 32, 64, 96)] == documented
+
+
 @pytest.mark.parametrize("name", list_models())
 def test_shapes_at_the_papers_size(name: str) -> None:
     with torch.device("meta"):

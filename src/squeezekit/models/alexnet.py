@@ -91,8 +91,14 @@ def alexnet(
         }
     )
     network = Network(features, classifier, input_size=32 if small else 227)
+    _initialise(network)
+    return network
+
+
+def _initialise(network: Network) -> None:
+    if next(network.parameters()).is_meta:
+        return  # shapes only: nothing to draw, and drawing would load a compiler first
     for name, module in network.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.normal_(module.weight, std=0.01)
             nn.init.constant_(module.bias, float(name.endswith(("conv2", "conv4", "conv5", "fc6", "fc7"))))  # type: ignore[arg-type]
-    return network

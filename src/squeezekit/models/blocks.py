@@ -82,6 +82,8 @@ def init_fan_out(network: nn.Module) -> None:
     is that of one channel; biases zero. The fully connected layer from one of deviation 0.01: the authors'
     uniform one within ± 1 / sqrt(classes) is meant for 1000 classes, and with few of them starts too sure.
     """
+    if next(network.parameters()).is_meta:
+        return  # shapes only: nothing to draw, and drawing would load a compiler first
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             height, width = module.kernel_size

@@ -241,6 +241,8 @@ def _bypass(kind: str, in_channels: int, out_channels: int, norm: bool) -> nn.Mo
 
 
 def _initialise(network: Network, norm: bool) -> None:
+    if next(network.parameters()).is_meta:
+        return  # shapes only: nothing to draw, and drawing would load a compiler first
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             if name == "classifier.conv10":
