@@ -256,8 +256,8 @@ def choose_workers(world_size: int = 1) -> int:
     """Return how many worker processes this process should have.
 
     On two cores one worker: a batch takes it a tenth of the processor time of a training step (32 pictures of
-    224 px: 50 ms), so a second one would only get in the way (``benchmarks/loader.py`` compares them). With more
-    cores all but two, at most eight, shared among the processes on this machine.
+    224 px: 50 ms), so a second one would only get in the way (``benchmarks/loader.py`` compares them). With
+    more cores all but two, at most eight, shared among the processes on this machine.
     """
     cores = available_cores()
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
