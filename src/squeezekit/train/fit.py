@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import time
 import warnings
 from dataclasses import asdict, dataclass
@@ -147,8 +149,9 @@ def train(
             trainer.fit(
                 module, batches, ckpt_path=state if resume and state.is_file() else None, weights_only=True
             )
-        except SystemExit:  # Lightning's answer to Ctrl-C
+        except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores any further one
             interrupted = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     seconds = time.perf_counter() - started
     evaluation = None
     if main and (out / WEIGHTS).is_file():
@@ -262,11 +265,15 @@ def _checkpoint(plan: Plan, module: ClassifierModule) -> dict[str, Any]:
 def _trainer(asked: Options, plan: Plan, out: Path, keep: KeepRun, console: Console) -> pl.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    several = asked.devices * asked.nodes > 1
+    devices, nodes = asked.devices, asked.nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun, which has decided already
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    several = devices * nodes > 1
     return pl.Trainer(
         accelerator=asked.device,
-        devices=asked.devices,
-        num_nodes=asked.nodes,
+        devices=devices,
+        num_nodes=nodes,
         strategy=data_parallel(asked.gradient_compression, find_unused=plan.recipe["frozen"] > 0)
         if several
         else "auto",

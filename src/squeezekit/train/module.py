@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from squeezekit.data.augment import Augmentation
 from squeezekit.data.preparation import Preparation
+from squeezekit.errors import UserError
 from squeezekit.train.recipes import Recipe, learning_rate_factor
 
 __all__ = ["ClassifierModule", "Normalise", "channels_last", "has_norm"]
@@ -168,6 +170,10 @@ class ClassifierModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         # With several processes, the sums of all of them.
         train = self._summed(self._train_sums)
+        if not math.isfinite(train[0]):
+            raise UserError(
+                f"--lr {self.lr:g}: training diverged in epoch {self.current_epoch + 1} (take a smaller rate)"
+            )
         val = self._summed(self._val_sums)
         self.epoch_metrics = {
             "epoch": self.current_epoch + 1,
