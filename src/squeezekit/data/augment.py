@@ -90,6 +90,7 @@ class Policy:
 #: By name, for small pictures (up to 96 px); :func:`named_policy` adapts them to larger ones.
 POLICIES = {
     "none": Policy(),
+    "shift": Policy(crop="shift"),
     "light": Policy(crop="shift", flip=0.5),
     "medium": Policy(crop="shift", flip=0.5, color=0.2, erase=0.25),
     "strong": Policy(

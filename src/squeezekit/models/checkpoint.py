@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from squeezekit.errors import UserError
@@ -57,7 +57,8 @@ def save_checkpoint(path: str | os.PathLike[str], network: nn.Module, config: di
     text = json.dumps(whole, allow_nan=False)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with write_atomically(path) as temporary:
-        save_file(state, temporary, metadata={_KEY: text})
+        # Not save_file, which makes the file anew, readable by its owner alone.
+        temporary.write_bytes(save(state, metadata={_KEY: text}))
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -25,6 +25,7 @@ from squeezekit.data.source import PictureSet, open_pictures
 from squeezekit.errors import UserError
 from squeezekit.models import create_model, load_weights
 from squeezekit.report.progress import progress_bar
+from squeezekit.train.allocator import keep_freed_memory
 from squeezekit.train.classifier import load_classifier
 from squeezekit.train.distributed import data_parallel
 from squeezekit.train.evaluate import Evaluation, evaluate
@@ -140,6 +141,7 @@ def train(
     keep = KeepRun(out, _checkpoint(plan, module))
     trainer = _trainer(asked, plan, out, keep, console)
     batches = _Batches(plan, pictures, "auto" if asked.workers is None else asked.workers)
+    keep_freed_memory()
     started = time.perf_counter()
     interrupted = False
     with warnings.catch_warnings():

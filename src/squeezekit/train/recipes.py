@@ -79,7 +79,7 @@ class Recipe:
     norm: bool = True
     pictures_seen: int = 1_500_000
     min_epochs: int = 10
-    max_epochs: int = 120
+    max_epochs: int = 50
     batch_size: int = 256
     frozen: float = 0.0
     depth_decay: float = 1.0
@@ -95,9 +95,9 @@ class Recipe:
         return max(self.min_epochs, min(self.max_epochs, round(self.pictures_seen / max(pictures, 1))))
 
     def batch_size_for(self, pictures: int) -> int:
-        """Return the default batch: at least some thirty steps an epoch, never under 16 pictures."""
+        """Return the default batch: at least some twenty steps an epoch, never under 16 pictures."""
         batch = self.batch_size
-        while batch > 16 and pictures < 30 * batch:
+        while batch > 16 and pictures < 20 * batch:
             batch //= 2
         return batch
 
@@ -112,8 +112,9 @@ RECIPES: dict[str, Recipe] = {
     "modern": Recipe(
         name="modern",
         description="from scratch: warm-up, cosine, label smoothing, EMA, augmentation sized to the data",
-        lr=0.2,
+        lr=0.3,
         lr_without_norm=0.02,
+        batch_size=128,
         warmup=0.15,
         label_smoothing=0.1,
         ema=0.02,
