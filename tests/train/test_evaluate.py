@@ -54,8 +54,8 @@ def test_model_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_model_agrees_with_itself_on_named_classes(shared: Path, tmp_path: Path) -> None:
     weights = shared / "weights" / "compressed_SqueezeNet.net"
-    for synset in ("n01440764", "n01443537", "n02033041"):
-        (tmp_path / synset).symlink_to(shared / "data" / "imagenet-500" / synset)
+    for folder in sorted((shared / "data" / "imagenet-500").iterdir())[:3]:
+        (tmp_path / folder.name).symlink_to(folder)
     table = shared / "data" / "imagenet-classes.csv"
     result = evaluate(weights, tmp_path, classes=table, against=weights, workers=0)
     assert (result.images, result.agreement, result.against_top1) == (3, 1.0, result.top1)

@@ -111,7 +111,7 @@ def named_policy(name: str, size: int) -> Policy:
         For a name that is not in :data:`POLICIES`.
     """
     if name not in POLICIES:
-        raise UserError(f"augmentation {name!r}: unknown{suggest(name, POLICIES)} ({', '.join(POLICIES)})")
+        raise UserError(f"--augmentation {name}: unknown{suggest(name, POLICIES)} ({', '.join(POLICIES)})")
     found = POLICIES[name]
     return replace(found, crop="resized") if found.crop == "shift" and size > 96 else found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -214,7 +215,7 @@ def _resumed(out: Path, asked: Options, pictures: PictureSet) -> Plan:
     # Where the work is done may differ this time; what is done may not.
     free = {"device", "precision", "devices", "nodes", "workers", "gradient_compression"}
     before, default = plan.asked, asdict(Options())
-    for name, value in asdict(asked).items():
+    for name, value in json.loads(json.dumps(asdict(asked))).items():  # as the run folder tells it
         if name not in free and value != default[name] and value != before.get(name):
             raise UserError(
                 f"{out}/: was started with {name} = {before.get(name)}, not {value} "

@@ -82,7 +82,7 @@ class ClassifierModule(LightningModule):
         Optimiser steps of the whole run.
     epochs : int
     seed : int
-        Every epoch draws its random numbers from (seed, epoch, rank), so that a run that was killed and
+        Every step draws its random numbers from (seed, step, rank), so that a run that was killed and
         resumed draws the same ones as a run that was not.
     class_weights : Tensor, optional
         (classes,) factors of the loss.
@@ -133,13 +133,15 @@ class ClassifierModule(LightningModule):
     # ---------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
         if self.recipe.frozen:
             self.network.get_submodule("features").requires_grad_(self.current_epoch >= self.frozen_epochs)
         # On the device, so that no step waits for a number to come back.
         self._train_sums = torch.zeros(3, device=self.device)
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        # Not once an epoch: whoever draws between two steps (loaders do, when they start) would shift all
+        # that follows.
+        torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank)
         labels: Tensor = batch["labels"]
         pictures, targets = self.augmentation(batch["pictures"].permute(0, 3, 1, 2), labels)
         logits = self.network(self.normalise(pictures)).float()

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from squeezekit.data.augment import named_policy
 from squeezekit.data.check import BrokenReport
 from squeezekit.data.preparation import Preparation
 from squeezekit.data.source import PictureSet
@@ -134,6 +135,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and not 0 < value < 0.9:
                 raise UserError(f"{_flag(name)} {value}: must be between 0 and 0.9")
+        if self.augmentation is not None:
+            named_policy(self.augmentation, 32)  # complains of an unknown one
         for name, known in (
             ("class_weights", get_args(ClassWeights)),
             ("device", get_args(Device)),

@@ -182,5 +182,5 @@ def learning_rate_factor(step: int, steps: int, warmup: float, schedule: Schedul
     rising = warmup * steps
     if step < rising:
         return (step + 1) / (rising + 1)
-    progress = min(1.0, (step - rising) / max(1.0, steps - rising))
+    progress = min(1.0, (step - rising) / (steps - rising))
     return 1 - progress if schedule == "linear" else 0.5 * (1 + cos(pi * progress))
