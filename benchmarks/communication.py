@@ -1,4 +1,4 @@
-"""Bytes that each worker of a data-parallel training sends a step: SqueezeNet's case for being small, measured.
+"""Bytes that each worker of a data-parallel training sends a step: SqueezeNet's case for being small.
 
 Two processes on this machine train with PyTorch's DistributedDataParallel over gloo. What they send is read
 from the counters of the loopback interface, step by step; half of it is one worker's. Beside it what the
@@ -7,7 +7,8 @@ gradient's bytes.
 
     python benchmarks/communication.py [--networks alexnet squeezenet1_0 ...] [--json]
 
-(arXiv:1602.07360, section 1: "the communication overhead is directly proportional to the number of parameters".)
+(arXiv:1602.07360, section 1: "communication overhead is directly proportional to the number of parameters
+in the model".)
 """
 
 from __future__ import annotations

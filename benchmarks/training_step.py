@@ -67,7 +67,7 @@ class Turns(pl.Callback):
         self.seconds: dict[str, list[float]] = {"squeezekit": [], "plain": []}
         self.started = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, *_: Any) -> None:
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:

@@ -1,4 +1,4 @@
-"""The journey as a user types it: train, evaluate, predict, on small pictures; and what goes wrong on the way."""
+"""The journey as a user types it: train, evaluate, predict; and what goes wrong on the way."""
 
 from __future__ import annotations
 

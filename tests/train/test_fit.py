@@ -1,4 +1,4 @@
-"""Whole training runs, small ones: what they leave behind, and that a killed one ends as if it had not been."""
+"""Whole training runs, small ones: what they leave behind, and that a killed one ends the same."""
 
 from __future__ import annotations
 
