@@ -1,11 +1,11 @@
 """Pictures a second of a training step: squeezekit's loop against a plain PyTorch one, in the same run.
 
 SqueezeNet v1.1, 224 px, batches of 32. "plain" is what a tutorial writes: float32, default memory format, no
-augmentation. "squeezekit" is the whole step of ``squeezekit train``: kornia's augmentation on the batch,
-normalisation, forward, loss, backward, clipping, SGD, moving average, in Lightning's loop. The two take
+augmentation. "squeezekit" is the step of ``squeezekit train``: normalisation, forward, loss, backward, clipping, SGD,
+moving average, in Lightning's loop; like the plain one without augmentation, unless --augmentation names a policy. The two take
 turns, a few steps each, so that both see the same machine; the ratio is the median over the turns.
 
-    python benchmarks/training_step.py [--turns 8] [--steps 3] [--json]
+    python benchmarks/training_step.py [--augmentation none] [--turns 8] [--steps 3] [--json]
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ class Turns(pl.Callback):
         self.seconds["plain"].append(self.started - now)
 
 
-def measure(turns: int, steps: int) -> dict[str, Any]:
+def measure(turns: int, steps: int, augmentation: str) -> dict[str, Any]:
     torch.manual_seed(0)
-    policy = named_policy("medium", SIZE)
+    policy = named_policy(augmentation, SIZE)
     module = ClassifierModule(
         create_model("squeezenet1_1", CLASSES),
         Preparation(SIZE),
@@ -117,6 +117,7 @@ def measure(turns: int, steps: int) -> dict[str, Any]:
         "network": "squeezenet1_1",
         "size": SIZE,
         "batch": BATCH,
+        "augmentation": augmentation,
         "threads": torch.get_num_threads(),
         "precision": "bf16" if bf16_pays("cpu") else "float32",
         "squeezekit_pictures_per_second": BATCH * steps / statistics.median(ours),
@@ -131,11 +132,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--augmentation", default="none")
     parser.add_argument("--turns", type=int, default=8)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    result = measure(arguments.turns, arguments.steps)
+    result = measure(arguments.turns, arguments.steps, arguments.augmentation)
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:
