@@ -198,59 +198,84 @@ def evaluate(
     other: Classifier | None = None
     if against is not None:
         other = against if isinstance(against, Classifier) else load_classifier(against, classes=classes)
-    pictures = data if isinstance(data, PictureSet) else open_pictures(data)
+    translate = _same_classes(classifier, other) if other else None
+    pictures = data if isinstance(data, PictureSet) else open_pictures(data, min_classes=1)
     to_class = classifier.classes.match(pictures.classes, pictures.name)
     used, indices = choose_split(pictures, split, classifier.training)
     total = len(indices) * (2 if other else 1)
 
-    def run(one: Classifier, done: int) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str]]:
+    def answers(one: Classifier, done: int) -> _Answers:
         loader = make_loader(
-            pictures, indices, one.preparation, train=False, batch_size=batch_size, seed=0, workers=workers
+            pictures, indices, one.preparation, train=False, batch_size=batch_size, workers=workers
         )
-        logits, seen, broken = [], [], []
+        found = _Answers()
         for batch in loader:
-            broken += batch["broken"]
-            done += len(batch["broken"]) + len(batch["labels"])
-            if len(batch["labels"]):
-                logits.append(one.logits(batch["pictures"].numpy()))
-                seen.append(batch["index"].numpy())
+            found.add(one, batch)
             if progress:
-                progress(done, total)
-        if not logits:
+                progress(done + found.seen, total)
+        if not found.index:
             raise UserError(f"{pictures.name}: no picture could be read")
-        return np.concatenate(logits), np.concatenate(seen), broken
+        return found
 
     started = time.perf_counter()
-    logits, index, broken = run(classifier, 0)
+    found = answers(classifier, 0)
     seconds = time.perf_counter() - started
+    top, probability = np.concatenate(found.top), np.concatenate(found.probability)
+    index = np.concatenate(found.index)
     labels = to_class[pictures.labels[index]]
-    top = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-    first = top[:, 0].astype(np.int64)
-    top_probability = np.take_along_axis(softmax(logits), top, axis=1)
-    confidence = top_probability[:, 0]
+    first, confidence = top[:, 0], probability[:, 0]
     result = Evaluation(
         images=len(index),
         top1=float((first == labels).mean()),
-        top5=float((top == labels[:, None]).any(1).mean()) if logits.shape[1] > 5 else 1.0,
+        top5=float((top == labels[:, None]).any(1).mean()),
         ece=reliability(confidence, first == labels).expected_calibration_error,
         pictures_per_second=len(index) / seconds,
         split=used,
         classes=classifier.classes.names,
         labels=labels,
         predictions=first,
-        top=top.astype(np.int64),
-        top_probability=top_probability,
+        top=top,
+        top_probability=probability,
         confidence=confidence,
         index=index,
         pictures=pictures,
-        broken=broken,
+        broken=found.broken,
     )
-    if other is not None:
-        if len(other.classes) != len(classifier.classes):
-            raise UserError(
-                f"--against: that model has {len(other.classes)} classes, this one {len(classifier.classes)}"
-            )
-        second = run(other, len(indices))[0].argmax(1)
+    if other is not None and translate is not None:
+        second = translate[np.concatenate(answers(other, len(indices)).top)[:, 0]]
         result.agreement = float((second == first).mean())
         result.against_top1 = float((second == labels).mean())
     return result
+
+
+@dataclass
+class _Answers:
+    """The first five answers to each picture. All logits would be 4 kB a picture with ImageNet's classes."""
+
+    top: list[NDArray[np.int64]] = field(default_factory=list)
+    probability: list[NDArray[np.float32]] = field(default_factory=list)
+    index: list[NDArray[np.int64]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    seen: int = 0
+
+    def add(self, classifier: Classifier, batch: dict[str, Any]) -> None:
+        self.broken += batch["broken"]
+        self.seen += len(batch["broken"]) + len(batch["labels"])
+        if not len(batch["labels"]):
+            return
+        probabilities = softmax(classifier.logits(batch["pictures"].numpy()))
+        top = np.argsort(-probabilities, axis=1, kind="stable")[:, :5].astype(np.int64)
+        self.top.append(top)
+        self.probability.append(np.take_along_axis(probabilities, top, axis=1))
+        self.index.append(batch["index"].numpy())
+
+
+def _same_classes(one: Classifier, other: Classifier) -> NDArray[np.int64]:
+    """Return, for each class of the other model, the number that this one has for it."""
+    names, others = one.classes.names, other.classes.names
+    if len(names) != len(others):
+        raise UserError(f"--against: that model has {len(others)} classes, this one {len(names)}")
+    if names != others and set(names) == set(others) and len(set(names)) == len(names):
+        number = {name: i for i, name in enumerate(names)}
+        return np.array([number[name] for name in others], np.int64)
+    return np.arange(len(names))
