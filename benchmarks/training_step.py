@@ -1,10 +1,10 @@
 """Pictures a second of a training step: squeezekit's loop against a plain PyTorch one, in the same run.
 
-SqueezeNet v1.1, 224 px, batches of 32. "plain" is what a tutorial writes: float32, default memory format, no
-augmentation. "squeezekit" is the step of ``squeezekit train``: normalisation, forward, loss, backward, clipping,
-SGD, moving average, in Lightning's loop; like the plain one without augmentation, unless --augmentation names a
-policy. The two take turns, a few steps each, so that both see the same machine; the ratio is the median over the
-turns.
+SqueezeNet v1.1, 224 px, batches of 32. "plain" is what a tutorial writes: float32, default memory
+format, no augmentation. "squeezekit" is the step of ``squeezekit train``: normalisation, forward,
+loss, backward, clipping, SGD, moving average, in Lightning's loop; like the plain one without
+augmentation, unless --augmentation names a policy. The two take turns, a few steps each, so that
+both see the same machine; the ratio is the median over the turns.
 
     python benchmarks/training_step.py [--augmentation none] [--turns 8] [--steps 3] [--json]
 """
