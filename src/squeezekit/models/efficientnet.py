@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 from torch import nn
 
@@ -206,209 +207,55 @@ def efficientnet(
     return network
 
 
-@register(input_size=224, paper=_PAPER)
-def efficientnet_b0(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    stem: str = "standard",
-    dropout: float = 0.2,
-    stochastic_depth: float = 0.2,
-) -> Network:
-    """EfficientNet-B0 (width 1.0, depth 1.0, 224 pixels): 5,288,548 parameters.
+def _published(
+    name: str,
+    width_coefficient: float,
+    depth_coefficient: float,
+    resolution: int,
+    dropout: float,
+    parameters: int,
+    norm_eps: float = 1e-5,
+    norm_momentum: float = 0.1,
+) -> Callable[..., Network]:
+    """Make the builder of one of the authors' networks, by the coefficients of their code."""
+    rate = dropout
 
-    Parameters: see :func:`efficientnet`.
-    """
-    return efficientnet(
-        num_classes,
-        in_channels,
-        width_coefficient=1.0,
-        depth_coefficient=1.0,
-        resolution=224,
-        stem=stem,
-        dropout=dropout,
-        stochastic_depth=stochastic_depth,
+    def builder(
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        *,
+        stem: str = "standard",
+        dropout: float = rate,
+        stochastic_depth: float = 0.2,
+    ) -> Network:
+        return efficientnet(
+            num_classes,
+            in_channels,
+            width_coefficient=width_coefficient,
+            depth_coefficient=depth_coefficient,
+            resolution=resolution,
+            stem=stem,
+            dropout=dropout,
+            stochastic_depth=stochastic_depth,
+            norm_eps=norm_eps,
+            norm_momentum=norm_momentum,
+        )
+
+    builder.__name__ = builder.__qualname__ = name
+    builder.__doc__ = (
+        f"EfficientNet-{name[-2:].upper()} (width {width_coefficient}, depth {depth_coefficient}, "
+        f"{resolution} pixels): {parameters:,} parameters.\n\nParameters: see :func:`efficientnet`."
     )
+    return register(input_size=resolution, paper=_PAPER)(builder)
 
 
-@register(input_size=240, paper=_PAPER)
-def efficientnet_b1(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    stem: str = "standard",
-    dropout: float = 0.2,
-    stochastic_depth: float = 0.2,
-) -> Network:
-    """EfficientNet-B1 (width 1.0, depth 1.1, 240 pixels): 7,794,184 parameters.
-
-    Parameters: see :func:`efficientnet`.
-    """
-    return efficientnet(
-        num_classes,
-        in_channels,
-        width_coefficient=1.0,
-        depth_coefficient=1.1,
-        resolution=240,
-        stem=stem,
-        dropout=dropout,
-        stochastic_depth=stochastic_depth,
-    )
-
-
-@register(input_size=260, paper=_PAPER)
-def efficientnet_b2(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    stem: str = "standard",
-    dropout: float = 0.3,
-    stochastic_depth: float = 0.2,
-) -> Network:
-    """EfficientNet-B2 (width 1.1, depth 1.2, 260 pixels): 9,109,994 parameters.
-
-    Parameters: see :func:`efficientnet`.
-    """
-    return efficientnet(
-        num_classes,
-        in_channels,
-        width_coefficient=1.1,
-        depth_coefficient=1.2,
-        resolution=260,
-        stem=stem,
-        dropout=dropout,
-        stochastic_depth=stochastic_depth,
-    )
-
-
-@register(input_size=300, paper=_PAPER)
-def efficientnet_b3(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    stem: str = "standard",
-    dropout: float = 0.3,
-    stochastic_depth: float = 0.2,
-) -> Network:
-    """EfficientNet-B3 (width 1.2, depth 1.4, 300 pixels): 12,233,232 parameters.
-
-    Parameters: see :func:`efficientnet`.
-    """
-    return efficientnet(
-        num_classes,
-        in_channels,
-        width_coefficient=1.2,
-        depth_coefficient=1.4,
-        resolution=300,
-        stem=stem,
-        dropout=dropout,
-        stochastic_depth=stochastic_depth,
-    )
-
-
-@register(input_size=380, paper=_PAPER)
-def efficientnet_b4(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    stem: str = "standard",
-    dropout: float = 0.4,
-    stochastic_depth: float = 0.2,
-) -> Network:
-    """EfficientNet-B4 (width 1.4, depth 1.8, 380 pixels): 19,341,616 parameters.
-
-    Parameters: see :func:`efficientnet`.
-    """
-    return efficientnet(
-        num_classes,
-        in_channels,
-        width_coefficient=1.4,
-        depth_coefficient=1.8,
-        resolution=380,
-        stem=stem,
-        dropout=dropout,
-        stochastic_depth=stochastic_depth,
-    )
-
-
-@register(input_size=456, paper=_PAPER)
-def efficientnet_b5(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    stem: str = "standard",
-    dropout: float = 0.4,
-    stochastic_depth: float = 0.2,
-) -> Network:
-    """EfficientNet-B5 (width 1.6, depth 2.2, 456 pixels): 30,389,784 parameters.
-
-    Parameters: see :func:`efficientnet`.
-
-    Batch normalisation as in the authors' code (eps 1e-3), which the published weights of B5 to B7 need.
-    """
-    return efficientnet(
-        num_classes,
-        in_channels,
-        width_coefficient=1.6,
-        depth_coefficient=2.2,
-        resolution=456,
-        stem=stem,
-        dropout=dropout,
-        stochastic_depth=stochastic_depth,
-        norm_eps=1e-3,
-        norm_momentum=0.01,
-    )
-
-
-@register(input_size=528, paper=_PAPER)
-def efficientnet_b6(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    stem: str = "standard",
-    dropout: float = 0.5,
-    stochastic_depth: float = 0.2,
-) -> Network:
-    """EfficientNet-B6 (width 1.8, depth 2.6, 528 pixels): 43,040,704 parameters.
-
-    Parameters: see :func:`efficientnet`.
-    """
-    return efficientnet(
-        num_classes,
-        in_channels,
-        width_coefficient=1.8,
-        depth_coefficient=2.6,
-        resolution=528,
-        stem=stem,
-        dropout=dropout,
-        stochastic_depth=stochastic_depth,
-        norm_eps=1e-3,
-        norm_momentum=0.01,
-    )
-
-
-@register(input_size=600, paper=_PAPER)
-def efficientnet_b7(
-    num_classes: int = 1000,
-    in_channels: int = 3,
-    *,
-    stem: str = "standard",
-    dropout: float = 0.5,
-    stochastic_depth: float = 0.2,
-) -> Network:
-    """EfficientNet-B7 (width 2.0, depth 3.1, 600 pixels): 66,347,960 parameters.
-
-    Parameters: see :func:`efficientnet`.
-    """
-    return efficientnet(
-        num_classes,
-        in_channels,
-        width_coefficient=2.0,
-        depth_coefficient=3.1,
-        resolution=600,
-        stem=stem,
-        dropout=dropout,
-        stochastic_depth=stochastic_depth,
-        norm_eps=1e-3,
-        norm_momentum=0.01,
-    )
+# The published weights of B5 to B7 need batch normalisation as in the authors' code: eps 1e-3, momentum 0.01.
+# Columns: width, depth, pixels, dropout, parameters.
+efficientnet_b0 = _published("efficientnet_b0", 1.0, 1.0, 224, 0.2, 5_288_548)
+efficientnet_b1 = _published("efficientnet_b1", 1.0, 1.1, 240, 0.2, 7_794_184)
+efficientnet_b2 = _published("efficientnet_b2", 1.1, 1.2, 260, 0.3, 9_109_994)
+efficientnet_b3 = _published("efficientnet_b3", 1.2, 1.4, 300, 0.3, 12_233_232)
+efficientnet_b4 = _published("efficientnet_b4", 1.4, 1.8, 380, 0.4, 19_341_616)
+efficientnet_b5 = _published("efficientnet_b5", 1.6, 2.2, 456, 0.4, 30_389_784, 1e-3, 0.01)
+efficientnet_b6 = _published("efficientnet_b6", 1.8, 2.6, 528, 0.5, 43_040_704, 1e-3, 0.01)
+efficientnet_b7 = _published("efficientnet_b7", 2.0, 3.1, 600, 0.5, 66_347_960, 1e-3, 0.01)
