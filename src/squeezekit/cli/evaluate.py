@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from squeezekit.cli._output import only_json, print_json, results, warn
+from squeezekit.cli._output import only_json, print_json, progress, results, warn
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,10 +49,9 @@ def evaluate(
     the test split of DATA, or its val split, or all; if DATA is what the model was trained on, those that
     were held out.
     """
-    from squeezekit.report.progress import progress_bar
     from squeezekit.train.evaluate import evaluate as measure
 
-    with only_json(as_json), progress_bar("evaluating") as advance:
+    with only_json(as_json), progress("evaluating") as advance:
         result = measure(
             model,
             data,

@@ -34,7 +34,7 @@ def models(
         print_json(rows) if as_json else _print_table(rows, classes)
     else:
         spec = model_spec(name)
-        row = {**_row(spec, classes), "metaparameters": _metaparameters(spec), "text": _text(spec)}
+        row = {**_row(spec, classes), "metaparameters": dict(spec.metaparameters), "text": _text(spec)}
         print_json(row) if as_json else _print_one(row, classes)
 
 
@@ -67,15 +67,6 @@ def _count_parameters(name: str, classes: int) -> int:
     with torch.device("meta"), Undrawn():
         network = create_model(name, num_classes=classes)
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _metaparameters(spec: ModelSpec) -> dict[str, Any]:
-    """Read what can be set, and to what it is set, from the builder's signature."""
-    return {
-        each.name: each.default
-        for each in inspect.signature(spec.builder).parameters.values()
-        if each.default is not each.empty and each.name not in ("num_classes", "in_channels")
-    }
 
 
 def _text(spec: ModelSpec) -> str:

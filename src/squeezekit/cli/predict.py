@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from squeezekit.cli._output import note, only_json, print_json, results, warn
+from squeezekit.cli._output import note, only_json, print_json, progress, results, warn
 from squeezekit.errors import UserError
 
 EXAMPLE = """\
@@ -51,7 +51,6 @@ def predict(
         sheet_format(out)  # a format that cannot be written is told before any work is done
         if not out.absolute().parent.is_dir():
             raise UserError(f"{out}: its folder does not exist")
-    from squeezekit.report.progress import progress_bar
     from squeezekit.train.classifier import load_classifier
     from squeezekit.train.predict import predict as classify
 
@@ -64,7 +63,7 @@ def predict(
             broken.append(str(error))
             warn(str(error))
 
-        with progress_bar("predicting") as advance:
+        with progress("predicting") as advance:
             found = classify(classifier, names, top=top, on_error=skip, progress=advance)
     if not found:
         raise UserError(f"{' '.join(pictures)}: no picture could be read")

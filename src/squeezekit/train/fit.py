@@ -21,7 +21,6 @@ from rich.console import Console
 from squeezekit.data.augment import Augmentation, named_policy
 from squeezekit.data.check import check_pictures
 from squeezekit.data.loader import PictureLoader, make_loader
-from squeezekit.data.preparation import Preparation
 from squeezekit.data.source import PictureSet, open_pictures
 from squeezekit.errors import UserError
 from squeezekit.models import create_model, load_weights
@@ -183,7 +182,7 @@ class _Batches(pl.LightningDataModule):
 
     def _loader(self, part: str, batch_size: int) -> PictureLoader:
         assert self.trainer is not None
-        preparation = Preparation.from_dict(self.plan.preparation)
+        preparation = self.plan.prepared
         world = self.trainer.world_size
         return make_loader(
             self.pictures,
@@ -226,17 +225,14 @@ def _resumed(out: Path, asked: Options, pictures: PictureSet) -> Plan:
 
 def _module(plan: Plan) -> ClassifierModule:
     torch.manual_seed(plan.seed)
-    network = create_model(
-        plan.model, len(plan.classes), Preparation.from_dict(plan.preparation).channels, **plan.metaparameters
-    )
+    preparation = plan.prepared
+    network = create_model(plan.model, len(plan.classes), preparation.channels, **plan.metaparameters)
     if plan.weights:
         load_weights(network, plan.weights if plan.weights == "imagenet" else weights_file(plan.weights))
-    preparation = Preparation.from_dict(plan.preparation)
-    size = preparation.size
     return ClassifierModule(
         network,
         preparation,
-        Augmentation(named_policy(plan.augmentation, size), size, len(plan.classes), preparation.channels),
+        Augmentation(plan.augmentation, preparation.size, len(plan.classes), preparation.channels),
         Recipe(**plan.recipe),
         lr=plan.lr,
         steps=plan.epochs * (plan.pictures["train"] // plan.batch_size),

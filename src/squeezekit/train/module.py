@@ -130,7 +130,6 @@ class ClassifierModule(LightningModule):
         return round(self.recipe.frozen * self.epochs)
 
     # -- the steps
-    # ---------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
         if self.recipe.frozen:
@@ -197,7 +196,6 @@ class ClassifierModule(LightningModule):
         return [float(x) for x in sums]
 
     # -- the optimiser
-    # -----------------------------------------------------------------------------------------
 
     def _factor(self, step: int) -> float:
         return learning_rate_factor(step, self.steps, self.recipe.warmup, self.recipe.schedule)

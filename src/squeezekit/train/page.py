@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -58,8 +59,8 @@ def write_page(run: Run, pictures: PictureSet) -> None:
         },
         broken=plan.broken,
         commands=(
-            f"squeezekit predict {run.out} photo.jpg",
-            f"squeezekit evaluate {run.out} {plan.data}",
+            f"squeezekit predict {shlex.quote(str(run.out))} photo.jpg",
+            f"squeezekit evaluate {shlex.quote(str(run.out))} {shlex.quote(plan.data)}",
         ),
         finished=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )

@@ -175,6 +175,11 @@ class Plan:
     class_weights: tuple[float, ...] | None
     asked: dict[str, Any]
 
+    @property
+    def prepared(self) -> Preparation:
+        """The preparation as an object."""
+        return Preparation.from_dict(self.preparation)
+
     def splits(self, pictures: PictureSet) -> dict[str, NDArray[np.int64]]:
         """Return the pictures that train, choose and judge, without the broken ones."""
         return resolve_splits(pictures, self.seed, self.val_fraction, self.test_fraction, without=self.broken)

@@ -4,8 +4,8 @@
 
     run/
       config.json          every choice of the run, resolved
-      model.safetensors    the best weights so far, with preparation and class names: what evaluate and
-      predict read last.ckpt            the state after the last whole epoch: what --resume reads
+      model.safetensors    the best weights so far, with preparation and class names; evaluate reads it
+      last.ckpt            the state after the last whole epoch: what --resume reads
       metrics.csv          a line an epoch
       metrics.json         the final evaluation
       report.html          what a person looks at; its plots lie beside it as PNG
