@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from squeezekit.errors import UserError
+from squeezekit.models import create_model, to_torchvision
 from squeezekit.train.classifier import load_classifier
 from squeezekit.train.evaluate import evaluate
 from squeezekit.train.predict import predict, softmax
@@ -50,6 +52,22 @@ def test_model_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("hello")
     with pytest.raises(UserError, match=r"note\.txt"):
         load_classifier(tmp_path / "note.txt")
+
+
+def test_weights_with_a_foreign_head_are_not_answered_from_chance(tmp_path: Path) -> None:
+    path = tmp_path / "ten.pth"
+    torch.save(to_torchvision(create_model("squeezenet1_1", 10)), path)
+    with pytest.raises(UserError, match="another number of classes"):
+        load_classifier(path)
+    torch.save(to_torchvision(create_model("squeezenet1_1", 1000)), path)
+    assert load_classifier(path).name == "squeezenet1_1"
+
+
+def test_thumbnails_are_kept_only_where_wanted(shared: Path) -> None:
+    weights = load_classifier(shared / "weights" / "compressed_SqueezeNet.net")
+    path = shared / "data" / "imagenet-500" / "n01440764" / "n01440764_tench.jpg"
+    assert predict(weights, path)[0].image is not None
+    assert predict(weights, path, thumbnails=False)[0].image is None
 
 
 def test_a_model_agrees_with_itself_on_named_classes(shared: Path, tmp_path: Path) -> None:

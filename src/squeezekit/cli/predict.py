@@ -64,7 +64,9 @@ def predict(
             warn(str(error))
 
         with progress("predicting") as advance:
-            found = classify(classifier, names, top=top, on_error=skip, progress=advance)
+            found = classify(
+                classifier, names, top=top, on_error=skip, progress=advance, thumbnails=out is not None
+            )
     if not found:
         raise UserError(f"{' '.join(pictures)}: no picture could be read")
     if out is not None:

@@ -25,7 +25,14 @@ from squeezekit.files import write_atomically
 from squeezekit.models.network import Network
 from squeezekit.models.registry import build
 
-__all__ = ["load_checkpoint", "read_checkpoint", "read_safetensors", "save_checkpoint"]
+__all__ = [
+    "is_checkpoint",
+    "load_checkpoint",
+    "read_checkpoint",
+    "read_checkpoint_config",
+    "read_safetensors",
+    "save_checkpoint",
+]
 
 FORMAT = 1
 _KEY = "squeezekit"
@@ -74,11 +81,27 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
     UserError
         There is no such file, or it is damaged.
     """
+    return _read(path, tensors=True)
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a safetensors file carries a configuration of squeezekit. Reads its header alone.
+
+    Raises
+    ------
+    UserError
+        There is no such file, or it is damaged.
+    """
+    return _KEY in _read(path, tensors=False)[1]
+
+
+def _read(path: str | os.PathLike[str], *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            names = file.keys() if tensors else ()
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({_line(error)})") from error
 
@@ -105,6 +128,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
         No such file, a damaged file, no checkpoint of squeezekit, or one of a later version.
     """
     state, metadata = read_safetensors(path)
+    return state, _config(path, metadata)
+
+
+def read_checkpoint_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the configuration that :func:`read_checkpoint` returns, without the tensors."""
+    return _config(path, _read(path, tensors=False)[1])
+
+
+def _config(path: str | os.PathLike[str], metadata: dict[str, str]) -> dict[str, Any]:
     if _KEY not in metadata:
         raise UserError(
             f"{path}: a safetensors file, but not a checkpoint of squeezekit (to train from it: --weights)"
@@ -119,7 +151,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
         raise UserError(
             f"{path}: format {config.get('format')!r} is not the one read here, {FORMAT} (update squeezekit)"
         )
-    return state, {"preparation": None, "classes": None, "training": None, **config}
+    return {"preparation": None, "classes": None, "training": None, **config}
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:

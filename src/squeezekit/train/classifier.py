@@ -13,11 +13,11 @@ from torch import nn
 
 from squeezekit.data.preparation import Preparation
 from squeezekit.errors import UserError, suggest
-from squeezekit.models import Network, create_model, list_models, load_checkpoint
-from squeezekit.models.checkpoint import read_safetensors
+from squeezekit.models import Network, create_model, list_models, load_checkpoint, load_weights
+from squeezekit.models.checkpoint import is_checkpoint
 from squeezekit.train.classes import Classes, read_classes, unnamed
 from squeezekit.train.module import Normalise, channels_last
-from squeezekit.train.origin import origin, weights_file
+from squeezekit.train.origin import checkpoint_origin, origin, weights_file
 
 __all__ = ["Classifier", "load_classifier"]
 
@@ -120,10 +120,15 @@ def load_classifier(
     source = weights if weights is not None else model
     if str(source) != "imagenet":
         source = weights_file(source)
-        if source.suffix == ".safetensors" and "squeezekit" in read_safetensors(source)[1]:
+        if source.suffix == ".safetensors" and is_checkpoint(source):
             return _from_checkpoint(source, name, classes)
     found = origin(source, name)
-    network = create_model(found.name, weights=source)
+    network = create_model(found.name)
+    if load_weights(network, source):
+        raise UserError(
+            f"{source}: made for another number of classes than {network.config['num_classes']}, which it "
+            "does not name (train from it: squeezekit train DATA --weights FILE)"
+        )
     return Classifier(found.name, network, found.preparation, _names(classes, network))
 
 
@@ -139,7 +144,7 @@ def _from_checkpoint(path: Path, name: str | None, classes: str | Path | None) -
     return Classifier(
         built,
         network,
-        origin(path).preparation,
+        checkpoint_origin(config).preparation,
         Classes(tuple(known)) if known is not None and classes is None else _names(classes, network),
         config["training"],
     )

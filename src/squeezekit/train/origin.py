@@ -9,13 +9,13 @@ from typing import Any
 
 from squeezekit.data.preparation import CAFFE, IMAGENET, Preparation
 from squeezekit.errors import UserError
-from squeezekit.models.checkpoint import read_checkpoint
+from squeezekit.models.checkpoint import is_checkpoint, read_checkpoint_config
 from squeezekit.models.deep_compression import is_deep_compression
 from squeezekit.models.interchange import TORCHVISION_NAMES, from_torchvision
 from squeezekit.models.registry import model_spec
 from squeezekit.models.weights import read_weights
 
-__all__ = ["WEIGHTS", "Origin", "origin", "torchvision_preparation"]
+__all__ = ["WEIGHTS", "Origin", "checkpoint_origin", "origin", "torchvision_preparation", "weights_file"]
 
 #: What a run folder calls its weights.
 WEIGHTS = "model.safetensors"
@@ -68,20 +68,25 @@ def origin(weights: str | Path, name: str | None = None) -> Origin:
     path = weights_file(weights)
     if path.suffix == ".net" or is_deep_compression(path):
         return Origin("squeezenet1_0", CAFFE)
-    if path.suffix == ".safetensors":
-        with contextlib.suppress(UserError):  # a state dict of torchvision's may be stored so as well
-            _, config = read_checkpoint(path)
-            model = config["model"]
-            prepared = config["preparation"]
-            return Origin(
-                str(model.get("name")),
-                Preparation.from_dict(prepared)
-                if prepared
-                else IMAGENET.at(model_spec(model["name"]).input_size),
-                dict(model.get("metaparameters", {})),
-            )
+    # A state dict of torchvision's may be stored as safetensors too.
+    if path.suffix == ".safetensors" and is_checkpoint(path):
+        return checkpoint_origin(read_checkpoint_config(path))
     found = name or _recognised(path)
     return Origin(found, torchvision_preparation(found))
+
+
+def checkpoint_origin(config: dict[str, Any]) -> Origin:
+    """Return what a checkpoint's configuration says of its weights.
+
+    Raises
+    ------
+    UserError
+        It names no known network, or its preparation makes no sense.
+    """
+    model, prepared = config["model"], config["preparation"]
+    name = str(model.get("name"))
+    preparation = Preparation.from_dict(prepared) if prepared else IMAGENET.at(model_spec(name).input_size)
+    return Origin(name, preparation, dict(model.get("metaparameters") or {}))
 
 
 def weights_file(weights: str | Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,7 @@ def predict(
     batch_size: int = 16,
     on_error: Callable[[PictureError], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    thumbnails: bool = True,
 ) -> list[Prediction]:
     """Classify pictures.
 
@@ -48,11 +50,13 @@ def predict(
         first such error is raised.
     progress : callable, optional
         Called with (pictures done, pictures in all).
+    thumbnails : bool
+        Keep a small copy of each picture for a sheet; some hundred kilobytes each.
 
     Returns
     -------
     list of Prediction
-        With thumbnails for the sheet, in the order given.
+        In the order given.
 
     Raises
     ------
@@ -64,7 +68,7 @@ def predict(
     items: Sequence[Picture] = pictures if several else [pictures]  # type: ignore[assignment,list-item]
     found: list[Prediction] = []
     for prediction in _predict(classifier, items, top, batch_size, on_error):
-        found.append(prediction)
+        found.append(prediction if thumbnails else replace(prediction, image=None))
         if progress:
             progress(len(found), len(items))
     return found
