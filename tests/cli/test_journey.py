@@ -147,6 +147,10 @@ def test_mistakes_are_one_clear_line(
         (("train", str(photos), *new, "--augmentation", "wild"), "wild"),
         (("train", str(photos), *new, "--weights", "none.pth"), "none.pth"),
         (("train", str(photos), *new, "--epochs", "0"), "--epochs 0"),
+        (
+            ("train", str(photos), *new, "--weights", "imagenet", "--model", "alexnet"),
+            "no published ImageNet",
+        ),
         (("train", str(photos), "--out", str(run)), "holds a run already"),
     ]:
         assert complaint in refused(capsys, *words), words

@@ -132,12 +132,12 @@ def train(
         with progress_bar("checking the pictures", console) as advance:
             report = check_pictures(pictures, advance)
         plan = make_plan(asked, pictures, report)
-        if main:
-            out.mkdir(parents=True, exist_ok=True)
-            write_json(out / CONFIG, plan.to_dict())
+    module = _module(plan)  # before anything is written: it may still find that the weights cannot be had
+    if main and not resume:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / CONFIG, plan.to_dict())
     _introduce(console, plan)
 
-    module = _module(plan)
     keep = KeepRun(out, _checkpoint(plan, module))
     trainer = _trainer(asked, plan, out, keep, console)
     batches = _Batches(plan, pictures, "auto" if asked.workers is None else asked.workers)
