@@ -1,7 +1,7 @@
 """Gap coding: a sparse array as its non-zero entries, and how many zeros lie before each of them.
 
-"Deep Compression" (Han, Mao and Dally, arXiv:1510.00149), section 2 and figure 2: a gap takes `bits` bits, and
-one that is too long for them is bridged by entries that are themselves zero.
+"Deep Compression" (Han, Mao and Dally, arXiv:1510.00149), section 2 and figure 2: a gap takes `bits` bits,
+and one that is too long for them is bridged by entries that are themselves zero.
 
 >>> coded = encode(np.array([0, 7, 0, 0, 0, 0, 0, 9, 0], np.uint8), bits=2)
 >>> coded.entries.tolist(), coded.gaps.tolist()

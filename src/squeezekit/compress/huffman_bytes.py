@@ -6,9 +6,9 @@ The code is canonical: the lengths of its words say everything. A stream is
 2. `w` bits for each symbol of the alphabet: the length of its word, 0 for a symbol that does not occur;
 3. the words, highest bit first, filled with zeros to a whole byte.
 
-With a single symbol there is nothing to tell apart: `w` is 0, and the symbol follows in one byte. A stream of no
-symbols takes no bytes. How many symbols there are, and how large their alphabet is, the reader knows from
-elsewhere, as the two numbers are shared between streams.
+With a single symbol there is nothing to tell apart: `w` is 0, and the symbol follows in one byte. A stream of
+no symbols takes no bytes. How many symbols there are, and how large their alphabet is, the reader knows from
+elsewhere.
 
 >>> data = encode(np.frombuffer(b"abracadabra", np.uint8) - 97, alphabet=26)
 >>> len(data), bytes(decode(data, 11, alphabet=26)[0] + 97)
@@ -156,7 +156,8 @@ def decode(data: bytes, count: int, alphabet: int) -> tuple[NDArray[np.uint8], i
     window = _windows(data[1:], width * alphabet)
     ranks = np.searchsorted(limits, window, side="right")
     nexts = (np.arange(len(window)) + lengths[order][np.minimum(ranks, len(order) - 1)]).tolist()
-    places, place = [], 0
+    places: list[int] = []
+    place = 0
     for _ in range(count):
         if place >= len(nexts):
             raise UserError(f"huffman: ends after {len(places):,} of {count:,} symbols")
