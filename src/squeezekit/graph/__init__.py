@@ -1,0 +1,22 @@
+"""The network as data: nodes, shapes, cost, passes; from ``torch.export`` and from ONNX.
+
+>>> from squeezekit.graph import from_torch
+>>> graph = from_torch(network, (3, 224, 224))  # doctest: +SKIP
+>>> print(graph)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from squeezekit.graph.graph import INPUT, Codebook, Graph, Node, Quantization, Tensor, dense, frozen, same
+
+__all__ = [
+    "INPUT",
+    "Codebook",
+    "Graph",
+    "Node",
+    "Quantization",
+    "Tensor",
+    "dense",
+    "frozen",
+    "same",
+]
