@@ -27,6 +27,7 @@ __all__ = [
     "infer",
     "macs",
     "window_counts",
+    "windows",
 ]
 
 Shape = tuple[int, ...]
@@ -105,7 +106,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "real": (_real, "a number"),
     "positive": (lambda value: _real(value) and value > 0, "a positive number"),
     "activation": (lambda value: value in ("none", *ACTIVATIONS), f"none, {', '.join(ACTIVATIONS)}"),
-    "relu": (lambda value: value in ("none", "relu", "relu6"), "none, relu or relu6"),
+    "relu": (lambda value: value in ("none", "relu"), "none or relu"),
 }
 
 
@@ -141,7 +142,7 @@ def _text(shape: Shape) -> str:
     return " × ".join(map(str, shape))
 
 
-def _windows(
+def windows(
     size: tuple[int, int],
     kernel: Shape,
     stride: Shape,
@@ -177,8 +178,8 @@ def _conv_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     weight = _weight(node, 4)
     if channels % a["groups"] or weight[0] % a["groups"]:
         raise UserError(f"{channels} channels to {weight[0]} do not divide into {a['groups']} groups")
-    windows = _windows((height, width), a["kernel"], a["stride"], a["padding"], a["dilation"])
-    return weight[0], *windows
+    positions = windows((height, width), a["kernel"], a["stride"], a["padding"], a["dilation"])
+    return weight[0], *positions
 
 
 def _weight(node: Node, dimensions: int) -> Shape:
@@ -202,7 +203,7 @@ def _pool_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     kernel, padding = a["kernel"], a["padding"]
     if any(padding[i] >= kernel[i % 2] for i in range(4)):
         raise UserError("its padding is as wide as its window")
-    return channels, *_windows((size[0], size[1]), kernel, a["stride"], padding, (1, 1), a["ceil_mode"])
+    return channels, *windows((size[0], size[1]), kernel, a["stride"], padding, (1, 1), a["ceil_mode"])
 
 
 def _pair_shape(_node: Node, shapes: Sequence[Shape]) -> Shape:
@@ -258,10 +259,10 @@ def window_counts(node: Node, shape: Shape) -> np.ndarray[Any, np.dtype[np.int64
         With ``count_include_pad`` the padding counts, but never what lies beyond it (ceil mode).
     """
     a = node.attributes
-    _, *windows = _pool_shape(node, [shape])
+    _, *positions = _pool_shape(node, [shape])
     lengths = []
     for axis in (0, 1):
-        start = np.arange(windows[axis]) * a["stride"][axis] - a["padding"][axis]
+        start = np.arange(positions[axis]) * a["stride"][axis] - a["padding"][axis]
         end = np.minimum(start + a["kernel"][axis], shape[axis + 1] + a["padding"][axis + 2])
         if not a["count_include_pad"]:
             start, end = np.maximum(start, 0), np.minimum(end, shape[axis + 1])
