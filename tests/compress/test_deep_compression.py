@@ -46,8 +46,7 @@ def test_damage_is_told_or_harmless(data: st.DataObject) -> None:
     cut = bytes(content[: data.draw(st.integers(0, len(content)))])
     try:
         back, size = decode_layer(cut, weight.shape)
-    except UserError as error:
-        assert "\n" not in str(error)
+    except UserError:
         return
     assert back.shape == weight.shape
     assert size <= len(cut)
@@ -70,7 +69,12 @@ def test_all_bytes_are_counted(network: Graph) -> None:
     assert small.nbytes == coded + small.rest
     stages = list(small.stages.values())
     assert stages[0] == dense_bytes(network)
-    assert stages == sorted(stages, reverse=True)
+    assert stages[1:] < stages[:1]
+    packed = [6 + 4 * len(books[row.name].values) for row in small.layers]
+    packed += [
+        (bits * row.entries + 7) // 8 for row in small.layers for bits in (row.weight_bits, row.index_bits)
+    ]
+    assert stages[2] == sum(packed) + small.rest
     by_fours = count_bytes(small.graph, 4)
     assert by_fours.stages["pruning"] == sparse_bytes(small.graph, 4)
     text = str(small)

@@ -83,7 +83,9 @@ def prune(graph: Graph, sparsity: float | Mapping[str, float], scope: Scope = "d
     """
     found = weights(graph)
     chosen = masks(graph, sparsity, scope)
-    return with_weights(graph, {name: {"weight": w * chosen[name]} for name, w in found.items()})
+    return with_weights(
+        graph, {name: {"weight": np.where(chosen[name], w, np.float32(0))} for name, w in found.items()}
+    )
 
 
 def prune_and_retrain(

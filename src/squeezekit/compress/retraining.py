@@ -237,7 +237,7 @@ class _Trained:
 
     def result(self) -> dict[str, NDArray[np.float32] | Codebook]:
         """Return what has been learned, as a node holds it."""
-        weight = self.arrays()[f"{self.name}.weight"].detach().cpu().numpy()
+        weight = self.arrays()[f"{self.name}.weight"].detach().cpu().numpy() + np.float32(0)  # no −0
         shared: NDArray[np.float32] | Codebook = weight if self.indices is None else exact(weight)
         if self.bias is None:
             return {"weight": shared}
