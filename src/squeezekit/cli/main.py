@@ -38,6 +38,7 @@ COMMANDS = {
     "evaluate": _Command("squeezekit.cli.evaluate", "Measure a network on labelled pictures."),
     "predict": _Command("squeezekit.cli.predict", "Say what is on a picture."),
     "models": _Command("squeezekit.cli.models", "List the networks, or describe one."),
+    "cost": _Command("squeezekit.cli.cost", "Count what a network costs: parameters, MACs, memory."),
     "demo": _Command("squeezekit.cli.demo", "Do all of it on an embedded data set, in about a minute."),
 }
 

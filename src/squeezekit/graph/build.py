@@ -37,6 +37,10 @@ class Builder:
         """Return the shape of a value, without the batch."""
         return self._shapes[name]
 
+    def made(self, name: str) -> Node | None:
+        """Return the node that computes a value; None for the input."""
+        return next((node for node in reversed(self._nodes) if node.name == name), None)
+
     def add(
         self,
         name: str,

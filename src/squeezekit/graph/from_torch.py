@@ -279,7 +279,7 @@ def _modules(node: fx.Node) -> list[tuple[str, Any]]:
 
 
 def _is_leaf(node: fx.Node) -> bool:
-    """Whether the part of the network that calls this operator is a layer, of torch's or of ``to_torch``'s."""
+    """Whether the part of the network that calls an operator is a layer, of torch's or ``to_torch``'s."""
     modules = _modules(node)
     if not modules or not modules[-1][0]:
         return False

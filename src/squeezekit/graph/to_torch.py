@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,33 +26,41 @@ class GraphModule(nn.Module):
 
     The parts are named as the nodes, a dot in a name being a part within a part; so a convolution's
     parameters are ``NODE.weight`` and ``NODE.bias``, and a network that was read by ``from_torch`` keeps its
-    names.
+    names. Where torch has a name for itself (``forward``, ``type``), the part's ends in ``_``.
+
+    Attributes
+    ----------
+    paths : dict of str to str
+        For each node, the name of its part.
     """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         if graph.is_int8:
             raise UserError("an int8 graph does not run in torch (squeezekit.graph.run computes it)")
-        self.graph = graph
+        self._graph = graph
+        self.paths: dict[str, str] = {}
         last_use = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
         self._steps = []
         for index, node in enumerate(graph.nodes):
-            _place(self, node.name, _MODULES[node.op](node, graph))
+            self.paths[node.name] = _place(
+                self, node.name, _MODULES[node.op](node, graph), self.paths.values()
+            )
             done = [n for n in dict.fromkeys(node.inputs) if last_use[n] == index and n != graph.output]
-            self._steps.append((node.name, node.inputs, done))
+            self._steps.append((node.name, self.paths[node.name], node.inputs, done))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) to the output's (N, …)."""
         values = {INPUT: pictures}
-        for name, inputs, done in self._steps:
-            values[name] = self.get_submodule(name)(*(values[each] for each in inputs))
+        for name, path, inputs, done in self._steps:
+            values[name] = self.get_submodule(path)(*(values[each] for each in inputs))
             for each in done:
                 del values[each]
-        return values[self.graph.output]
+        return values[self._graph.output]
 
     def extra_repr(self) -> str:
         """Say how many nodes there are."""
-        return f"{len(self.graph.nodes)} nodes"
+        return f"{len(self._graph.nodes)} nodes"
 
 
 def to_torch(graph: Graph) -> GraphModule:
@@ -71,12 +79,12 @@ def to_torch(graph: Graph) -> GraphModule:
     Raises
     ------
     UserError
-        The graph is int8, or a node's name cannot be a module's.
+        The graph is int8.
     """
     return GraphModule(graph).eval()
 
 
-def take_weights(graph: Graph, module: nn.Module) -> Graph:
+def take_weights(graph: Graph, module: GraphModule) -> Graph:
     """Return the graph with the weights that a module made of it has now, as after training.
 
     Parameters
@@ -96,7 +104,7 @@ def take_weights(graph: Graph, module: nn.Module) -> Graph:
     for node in graph.nodes:
         weights = dict(node.weights)
         for key in weights:
-            name = f"{node.name}.{_STATE_NAMES.get((node.op, key), key)}"
+            name = f"{module.paths[node.name]}.{_STATE_NAMES.get((node.op, key), key)}"
             if name in state:
                 weights[key] = state[name].detach().cpu().float().numpy()
         nodes.append(replace(node, weights=weights))
@@ -111,26 +119,30 @@ _STATE_NAMES = {
 }
 
 
-def _place(root: nn.Module, name: str, module: nn.Module) -> None:
+def _place(root: nn.Module, name: str, module: nn.Module, taken: Collection[str]) -> str:
     """Make `module` a part of `root` under a dotted name, beside parts that may already be on the way."""
-    *path, last = name.split(".")
-    for part in path:
-        if part not in root._modules:
-            _add(root, part, nn.Module(), name)
-        root = root.get_submodule(part)
-    if last in root._modules:  # a node named like the folder of others: it takes them along
-        for key, child in root.get_submodule(last).named_children():
-            _add(module, key, child, name)
-        root._modules[last] = module
-    else:
-        _add(root, last, module, name)
-
-
-def _add(root: nn.Module, part: str, module: nn.Module, name: str) -> None:
-    try:
-        root.add_module(part, module)
-    except KeyError as error:
-        raise UserError(f"{name}: cannot be the name of a module of torch ({error.args[0]})") from None
+    path = []
+    parts = name.split(".")
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        free = part or "_"
+        # What is there already, and no part: an attribute of torch's modules, or a weight.
+        while (hasattr(root, free) and free not in root._modules) or (
+            last and ".".join([*path, free]) in taken
+        ):
+            free += "_"
+        path.append(free)
+        if last:
+            here = root._modules.get(free)
+            if here is not None:  # the node is named like the folder of others: it takes them along
+                for key, child in here.named_children():
+                    module.add_module(key, child)
+            root._modules[free] = module
+        else:
+            if free not in root._modules:
+                root.add_module(free, nn.Module())
+            root = root.get_submodule(free)
+    return ".".join(path)
 
 
 def _tensor(array: Array) -> torch.Tensor:
