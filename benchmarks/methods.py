@@ -145,18 +145,21 @@ def svd(bench: Bench) -> Iterator[tuple[Row, Graph]]:
 def pruning(bench: Bench) -> Iterator[tuple[Row, Graph]]:
     as_is = f"as published, {1 - sparsity_of(bench.graph):.0%} kept"
     yield Row("pruning", as_is, sparse_bytes(bench.graph)), bench.graph
-    cut = prune(bench.graph, 0.8)
-    yield Row("pruning", "20 % kept", sparse_bytes(cut)), cut
+    cut = prune(bench.graph, 0.75)
+    yield Row("pruning", "25% kept", sparse_bytes(cut)), cut
     if bench.steps:
         with progress_bar("pruning") as advance:
-            cut = prune_and_retrain(bench.graph, 0.8, bench.batches(), advance=advance, **bench.training())
-        yield Row("pruning", "20 % kept, retrained", sparse_bytes(cut)), cut
+            cut = prune_and_retrain(bench.graph, 0.75, bench.batches(), advance=advance, **bench.training())
+        yield Row("pruning", "25% kept, retrained", sparse_bytes(cut)), cut
 
 
 def deep_compression(bench: Bench) -> Iterator[tuple[Row, Graph]]:
+    packed = count_bytes(bench.graph, 4)
+    yield (
+        Row("Deep Compression", "as published, before Huffman", packed.stages["shared weights"]),
+        packed.graph,
+    )
     small = count_bytes(bench.graph)
-    stages = small.stages
-    yield Row("Deep Compression", "as published, before Huffman", stages["shared weights"]), small.graph
     yield Row("Deep Compression", "as published, with Huffman", small.nbytes), small.graph
     for initialisation in ("linear", "density", "random"):
         small = deep_compress(bench.graph, bits=5, initialisation=initialisation)  # type: ignore[arg-type]

@@ -293,6 +293,8 @@ def deep_compress(
     index_bits: int | Iterable[int] = INDEX_BITS,
     rounds: int = 3,
     steps: int = 400,
+    rate: float = 2e-3,
+    centroid_rate: float = 5e-3,
     teacher: Graph | None = None,
     seed: int = 0,
     advance: Callable[[int, int], None] | None = None,
@@ -325,13 +327,16 @@ def deep_compress(
     steps : int
         Batches to train on, half of them after pruning and half after sharing; all of them after sharing if
         nothing is pruned.
+    rate, centroid_rate : float
+        Of training after pruning, and of the shared values: these are few, and each has the gradients of many
+        weights, so they bear more.
     teacher : Graph, optional
-        Whose answers to learn; by default those of `graph`, unless there are labels.
+        Whose answers to learn; `graph` itself where an array of pictures comes without labels.
     seed : int
     advance : callable, optional
         Called with (steps done, steps in all); a layer's k-means counts as one step.
     training
-        Further parameters of `retrain`: rate, batch_size, temperature, mirror.
+        Further parameters of `retrain`: batch_size, temperature, mirror.
 
     Returns
     -------
@@ -366,12 +371,19 @@ def deep_compress(
             scope=scope,
             rounds=rounds,
             steps=pruning,
+            rate=rate,
             advance=from_(0),
             **learn,
         )
     small = share_weights(small, bits, initialisation, seed=seed, advance=from_(pruning))
     if pictures is not None:
         small = retrain(
-            small, pictures, labels, steps=steps - pruning, advance=from_(pruning + clustering), **learn
+            small,
+            pictures,
+            labels,
+            steps=steps - pruning,
+            rate=centroid_rate,
+            advance=from_(pruning + clustering),
+            **learn,
         )
     return count_bytes(small, index_bits)

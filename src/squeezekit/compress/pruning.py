@@ -116,7 +116,7 @@ def prune_and_retrain(
     steps : int
         Of training, in all rounds together.
     teacher : Graph, optional
-        Whose answers to learn where there are no labels; `graph` itself if none is given.
+        Whose answers to learn; `graph` itself where an array of pictures comes without labels.
     advance : callable, optional
         Called with (steps done, steps in all).
     training

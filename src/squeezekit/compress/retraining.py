@@ -83,7 +83,7 @@ def retrain(
     *,
     teacher: Graph | None = None,
     steps: int = 200,
-    rate: float = 1e-3,
+    rate: float = 2e-3,
     batch_size: int = 32,
     temperature: float = 2.0,
     mirror: bool = False,
