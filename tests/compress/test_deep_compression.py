@@ -137,7 +137,7 @@ def test_interrupted_at_any_stage(network: Graph, pictures: np.ndarray) -> None:
 
 
 def test_the_published_file_is_reproduced_to_the_byte(published: Graph) -> None:
-    """Its 675,763 bytes hold 4 bytes of head a layer, and 256 shared values: ours are the same, with heads of 6."""
+    """Its 675,763 bytes hold 4 bytes of head a layer; our heads take 6, and all else is equal."""
     small = deep_compress(published, index_bits=4)
     assert sum(row.weights for row in small.layers) == 1_244_448
     assert small.stages["original"] == 4 * 1_248_424
@@ -150,7 +150,7 @@ def test_the_published_file_is_reproduced_to_the_byte(published: Graph) -> None:
 
 
 def test_the_papers_figure_for_six_bits(published: Graph) -> None:
-    """SqueezeNet, table 2: 0.47 MB with 6 bits. Ours lie on both sides of it, before and after Huffman coding."""
+    """SqueezeNet, table 2: 0.47 MB with 6 bits. Ours are on both sides of it: before Huffman and after."""
     stages = deep_compress(published, bits=6).stages
     assert stages["Huffman coding"] < 470_000 < stages["shared weights"] < 600_000
 
