@@ -58,7 +58,18 @@ pip_install() {
 
 packages() { "$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
 
-key() { cat pyproject.toml constraints*.txt scripts/environment.sh | sha256sum | cut -d' ' -f1; }
+# What is installed depends on: these, and the C library's sources.
+key() { { cat pyproject.toml constraints*.txt scripts/environment.sh; find engine -type f | LC_ALL=C sort | xargs cat; } | sha256sum | cut -d' ' -f1; }
+
+# The C library is compiled on the way (CMake and Ninja come from PyPI where the machine has none).
+ensure_compiler() {
+  command -v "${CC:-cc}" >/dev/null && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing gcc"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev; } >/dev/null || true
+  fi
+  command -v "${CC:-cc}" >/dev/null || die "squeezekit needs a C compiler: sudo apt-get install gcc libc6-dev"
+}
 
 main_environment() {
   local folder=$1 extras=$2 stamp=$1/.squeezekit
@@ -66,6 +77,7 @@ main_environment() {
   # What makes more than is asked is good too: `make demo` after `make test` installs nothing.
   if sound "$folder" && [ "$extras" = train ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(key) train,dev" ]; then return; fi
   create "$folder"
+  ensure_compiler
   rm -f "$stamp"
   say "installing squeezekit[$extras] into $folder (PyTorch comes first; some minutes on a fresh machine)"
   pip_install "$folder" torch==2.13.0 -c constraints.txt

@@ -1,0 +1,31 @@
+/* weights.h: the state of a weights section, while it is decoded or encoded. */
+#ifndef SQZ_WEIGHTS_H
+#define SQZ_WEIGHTS_H
+
+#include "context.h"
+#include "huffman.h"
+#include "numbers.h"
+#include "sqz.h"
+
+/* What weights have been like so far. Kept from tensor to tensor; a new one only makes it learn faster again. */
+typedef struct weight_model {
+    bit_model zero[LEVELS], sign[LEVELS];
+    bit_model length[2][9][LEVELS], second[9][LEVELS];
+    bit_model rest[2][256];
+} weight_model;
+
+struct sqz_weights {
+    sqz_coding coding;
+    size_t columns;        /* numbers a filter may have */
+    uint64_t left;         /* decoding: numbers the section may still hold */
+    range_coder numbers;   /* everything beside the weights */
+    range_coder body;      /* the weights, if range coded */
+    huffman huffman;       /* or so */
+    learning_rates rates;
+    weight_model model;
+    number_model head, shared, integer, grid, real;
+    bit_model exponent[256], sign, mantissa[4], byte[256];
+    context context;
+};
+
+#endif
