@@ -72,6 +72,8 @@ def test_low_rank_weights_lose_nothing(network: Graph, pictures: np.ndarray) -> 
     thin = decompose(network, 0.5)
     again = decompose(thin, 1.0)
     assert np.allclose(run(again, pictures), run(thin, pictures), atol=1e-5)
+    twice = with_ranks(with_ranks(network, {"conv2": 16}), {"conv2": 16, "conv2.basis": 16})
+    assert np.allclose(run(twice, pictures), run(network, pictures), atol=1e-5)
 
 
 def test_bytes(network: Graph) -> None:

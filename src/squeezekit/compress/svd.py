@@ -154,13 +154,21 @@ def _surgery(graph: Graph, parts: Mapping[str, _Parts], ranks: Mapping[str, int]
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.name in ranks:
-            nodes.extend(_pair(node, parts[node.name], ranks[node.name]))
+            nodes.extend(_pair(node, _free(graph, node.name), parts[node.name], ranks[node.name]))
         else:
             nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
 
 
-def _pair(node: Node, parts: _Parts, rank: int) -> tuple[Node, Node]:
+def _free(graph: Graph, name: str) -> str:
+    """Return a name for the first of the two layers: one that was cut before may be cut again."""
+    basis = f"{name}.basis"
+    while basis in graph.tensors:
+        basis += "_"
+    return basis
+
+
+def _pair(node: Node, name: str, parts: _Parts, rank: int) -> tuple[Node, Node]:
     """Return the two layers; the second keeps the name, so that what follows need not change."""
     u, s, v = parts
     root = np.sqrt(s[:rank])  # to both alike, so that both learn alike when they are trained again
@@ -173,7 +181,7 @@ def _pair(node: Node, parts: _Parts, rank: int) -> tuple[Node, Node]:
         thin = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1)}
     before = {"pad_value"} & set(node.weights)
     basis = Node(
-        f"{node.name}.basis",
+        name,
         node.op,
         node.inputs,
         {**node.attributes, **passed},
