@@ -192,7 +192,9 @@ SQZ_API sqz_error sqz_weights_open(sqz_weights **weights, const void *data, size
 
 /* Decodes the next tensor, in the order in which the graph has them.
  * out      one number of the tensor's type for each of its places, uint8 for a codebook
- * values   of a codebook: room for 256 float32 values; `*count` of them are written. NULL for other types.
+ * values   of a codebook: room for 256 float32 values, of which `*count` are written
+ *          of int32: the multipliers of the same node (they come before its biases) and in `*count` how many they are;
+ *          of other types, and where there are no multipliers, NULL
  * SQZ_CORRUPT, SQZ_LIMIT (more numbers than such a section can hold), SQZ_SPACE (a filter larger than the workspace). */
 SQZ_API sqz_error sqz_weights_next(sqz_weights *weights, const sqz_tensor *tensor, void *out, float *values,
                                    uint32_t *count);
@@ -215,6 +217,10 @@ SQZ_API sqz_error sqz_weights_add(sqz_weights *weights, const sqz_tensor *tensor
 
 /* Writes the finished section; 16 bytes more than the two buffers hold are enough. SQZ_SPACE. */
 SQZ_API sqz_error sqz_weights_end(sqz_weights *weights, void *out, size_t capacity, size_t *written);
+
+/* How many bits of a bias a file may leave out when its channel's multiplier is `multiplier`: what is below a quarter to
+ * an eighth of a step of the result. Biases that all are multiples of these powers of two take that much less. 0 to 30. */
+SQZ_API int sqz_bias_shift(float multiplier);
 
 /* Multiplier number k of the grid that starts at `base`: base * 2^(k / 16), computed so that every machine gets the
  * same float32. Multipliers that all lie on one such grid take a few bits each in a file, others about three bytes. */

@@ -45,7 +45,7 @@ typedef struct context {
     int32_t *mean_magnitude, *mean_signed; /* of earlier filters, moving averages */
     int16_t *filter;                       /* this filter, so far */
     int32_t *magnitude, *expected;         /* of one position: what is known before any of it is decoded */
-    int32_t slow, fast, last;              /* averages of this filter's magnitudes; the last one */
+    int32_t slow;                          /* the slow average of this filter's magnitudes */
 } context;
 
 /* Where the neighbours lie: rows and columns before the weight's own. */
@@ -113,20 +113,24 @@ static inline void context_position(context *c, const predictor *p, uint32_t pos
         expected[i] /= 64;
         magnitude[i] += from_expected * size_of(expected[i]);
     }
-    c->fast = c->last = c->slow;
 }
+
+/* The averages over this filter that move with every weight. */
+typedef struct recent {
+    int32_t slow, fast, last;
+} recent;
 
 /* The predicted magnitude at an input, from all that came before it but the very last (so that the last need not be
  * known yet when the next is predicted). */
-SQZ_INLINE int32_t predict(context *c, const predictor *p, uint32_t input) {
-    const int32_t sum = c->magnitude[input] + p->magnitude_term[NEIGHBOURS + 1] * c->slow +
-                        p->magnitude_term[NEIGHBOURS + 2] * c->fast;
-    c->fast += floor_shift(c->last - c->fast, 2);
-    c->slow += floor_shift(c->last - c->slow, 6);
+SQZ_INLINE int32_t predict(recent *r, const predictor *p, int32_t known) {
+    const int32_t sum =
+        known + p->magnitude_term[NEIGHBOURS + 1] * r->slow + p->magnitude_term[NEIGHBOURS + 2] * r->fast;
+    r->fast += floor_shift(r->last - r->fast, 2);
+    r->slow += floor_shift(r->last - r->slow, 6);
     return floor_shift(sum, 6);
 }
 
-SQZ_INLINE void remember(context *c, int32_t weight) { c->last = 256 * size_of(weight); }
+SQZ_INLINE void remember(recent *r, int32_t weight) { r->last = 256 * size_of(weight); }
 
 /* After a position: the averages over filters move towards it, by 1 / (n + 2) at filter n, and 1 / 32 later. */
 static inline void context_learn(context *c, uint32_t position, uint32_t filter) {
@@ -134,7 +138,15 @@ static inline void context_learn(context *c, uint32_t position, uint32_t filter)
     const int16_t *restrict weight = c->filter + (size_t)position * inputs;
     int32_t *restrict mean_magnitude = c->mean_magnitude + (size_t)position * inputs;
     int32_t *restrict mean_signed = c->mean_signed + (size_t)position * inputs;
-    const int32_t rate = filter < 30 ? (int32_t)(4096 / (filter + 2)) : 128;
+    if (filter >= 30) { /* the same as below with 128, but quicker */
+        for (uint32_t i = 0; i < inputs; i++) {
+            const int32_t x = weight[i];
+            mean_magnitude[i] += floor_shift(256 * size_of(x) - mean_magnitude[i], 5);
+            mean_signed[i] += floor_shift(256 * x - mean_signed[i], 5);
+        }
+        return;
+    }
+    const int32_t rate = (int32_t)(4096 / (filter + 2));
     for (uint32_t i = 0; i < inputs; i++) {
         const int32_t x = weight[i];
         mean_magnitude[i] += floor_shift((256 * size_of(x) - mean_magnitude[i]) * rate, 12);

@@ -55,10 +55,12 @@ static void collect(normal_equations *n, const predictor *p, const tensor_source
     context_start(c, p);
     for (uint32_t filter = 0; filter < c->shape.filters; filter++) {
         const size_t own = (size_t)filter * inputs * positions;
+        if (is_empty(weights, own, (size_t)inputs * positions)) continue; /* coded without a prediction */
         for (uint32_t position = 0; position < positions; position++) {
             int16_t *row = c->filter + (size_t)position * inputs;
             for (uint32_t i = 0; i < inputs; i++) row[i] = weight_at(weights, own + (size_t)i * positions + position);
             context_position(c, p, position);
+            recent r = {c->slow, c->slow, c->slow};
             for (uint32_t i = 0; i < inputs; i++) {
                 double term[MAGNITUDE_TERMS] = {0};
                 const size_t place = (size_t)position * inputs + i;
@@ -68,17 +70,18 @@ static void collect(normal_equations *n, const predictor *p, const tensor_source
                 }
                 if (of_magnitude) {
                     term[NEIGHBOURS] = c->mean_magnitude[place] / 256.0;
-                    term[NEIGHBOURS + 1] = c->slow / 256.0;
-                    term[NEIGHBOURS + 2] = c->fast / 256.0;
+                    term[NEIGHBOURS + 1] = r.slow / 256.0;
+                    term[NEIGHBOURS + 2] = r.fast / 256.0;
                     term[NEIGHBOURS + 3] = size_of(c->expected[i]) / 256.0;
                     term[NEIGHBOURS + 4] = 4 / 256.0;
                 } else {
                     term[NEIGHBOURS] = c->mean_signed[place] / 256.0;
                 }
                 add_sample(n, term, of_magnitude ? size_of(row[i]) : row[i]);
-                (void)predict(c, p, i);
-                remember(c, row[i]);
+                (void)predict(&r, p, c->magnitude[i]);
+                remember(&r, row[i]);
             }
+            c->slow = r.slow;
             context_learn(c, position, filter);
         }
     }

@@ -16,6 +16,13 @@ SQZ_INLINE int16_t weight_at(const tensor_source *source, size_t index) {
     return (int16_t)(source->is_signed && byte > 127 ? byte - 256 : byte - source->origin);
 }
 
+/* Whether a filter's numbers are all 0. */
+SQZ_INLINE int is_empty(const tensor_source *source, size_t from, size_t size) {
+    for (size_t i = 0; i < size; i++)
+        if (weight_at(source, from + i) != 0) return 0;
+    return 1;
+}
+
 /* Fits all of `out`; the arrays of `scratch` are used. */
 void fit_predictor(predictor *out, const tensor_source *weights, context *scratch);
 

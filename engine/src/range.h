@@ -131,11 +131,11 @@ static inline uint64_t coder_position(const range_coder *c) {
     return c->out ? bits : bits < 64 ? 0 : bits - 64;
 }
 
-SQZ_INLINE bit_model learn(bit_model model, int bit, const learning_rates *rates) {
-    const int32_t seen = (int32_t)(model & 1023), p = (int32_t)(model >> 10);
-    const int32_t goal = bit ? SUREST : UNLIKELIEST;
-    const int32_t step = (int32_t)floor_shift64((int64_t)(goal - p) * rates->rate[seen], 16);
-    return (bit_model)(p + step) << 10 | (bit_model)(seen + (seen < LEARNT));
+/* Moves a model towards a bit: SUREST for a 1, UNLIKELIEST for a 0. */
+SQZ_INLINE bit_model learn(bit_model model, int32_t goal, const learning_rates *rates) {
+    const uint32_t seen = model & 1023;
+    const int64_t step = (int64_t)(goal - (int32_t)(model >> 10)) * rates->rate[seen];
+    return model + ((uint32_t)floor_shift64(step, 6) & ~(uint32_t)1023) + (seen < LEARNT);
 }
 
 /* A bit that decides where the program goes next: the branch is the split itself. */
@@ -144,12 +144,12 @@ SQZ_INLINE int code_bit(range_coder *c, const int decoding, bit_model *model, in
     if (decoding) bit = c->low < ones;
     if (bit) {
         c->range = ones;
-        *model = learn(*model, 1, rates);
+        *model = learn(*model, SUREST, rates);
     } else {
         if (decoding) c->low -= ones;
         else encoder_add(c, ones);
         c->range -= ones;
-        *model = learn(*model, 0, rates);
+        *model = learn(*model, UNLIKELIEST, rates);
     }
     settle(c, decoding);
     return bit;
@@ -163,10 +163,8 @@ SQZ_INLINE int code_free_bit(range_coder *c, const int decoding, bit_model *mode
     const uint64_t mask = (uint64_t)0 - (uint64_t)(c->low < ones);
     c->range = zeros ^ ((zeros ^ ones) & mask);
     c->low -= ones & ~mask;
-    const int32_t seen = (int32_t)(*model & 1023), p = (int32_t)(*model >> 10);
     const int32_t goal = UNLIKELIEST + ((SUREST - UNLIKELIEST) & (int32_t)(mask & 0x7fffffff));
-    const int32_t step = (int32_t)floor_shift64((int64_t)(goal - p) * rates->rate[seen], 16);
-    *model = (bit_model)(p + step) << 10 | (bit_model)(seen + (seen < LEARNT));
+    *model = learn(*model, goal, rates);
     settle(c, 1);
     return (int)(mask & 1);
 }

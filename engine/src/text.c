@@ -124,7 +124,7 @@ static int text_bit(text_model *m, range_coder *c, const int decoding, uint32_t 
     }
     for (int i = 0; i < CONTEXTS; i++) {
         bit_model *model = &m->slot[i][m->at[i]];
-        *model = learn(*model, bit, &m->rates);
+        *model = learn(*model, bit ? SUREST : UNLIKELIEST, &m->rates);
     }
     return bit;
 }

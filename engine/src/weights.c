@@ -50,37 +50,61 @@ typedef struct weight_range { /* what a tensor's numbers may be */
     int32_t lowest, highest;
 } weight_range;
 
-/* Codes all filters; `source` when encoding, `out` (with `origin` added) when decoding. Returns 0 where a decoded
- * weight is out of range. */
+/* Codes one position of one filter. What is used for every weight is copied, so that it can stay in registers. */
+SQZ_INLINE void code_row(sqz_weights *w, const int decoding, const predictor *p, const int downwards,
+                         uint32_t longest, int16_t *restrict row) {
+    const uint32_t inputs = w->context.shape.inputs;
+    const int32_t *restrict magnitude = w->context.magnitude, *restrict expected = w->context.expected;
+    weight_model *restrict model = &w->model;
+    const learning_rates *restrict rates = &w->rates;
+    const predictor terms = *p;
+    range_coder coder = w->body;
+    recent r = {w->context.slow, w->context.slow, w->context.slow};
+    for (uint32_t i = 0; i < inputs; i++) {
+        const int32_t weight = code_weight(&coder, decoding, model, predict(&r, &terms, magnitude[i]), expected[i],
+                                           downwards, longest, decoding ? 0 : row[i], rates);
+        remember(&r, weight);
+        if (decoding) row[i] = (int16_t)weight;
+    }
+    w->context.slow = r.slow;
+    w->body = coder;
+}
+
+/* Codes all filters: those of `source` when encoding, into `out` when decoding. Returns 0 where a decoded weight is
+ * out of range. */
 SQZ_INLINE int code_filters(sqz_weights *w, const int decoding, const predictor *p, const int downwards,
                             uint32_t longest, const tensor_source *source, uint8_t *out, weight_range allowed) {
-    context *const k = &w->context;
-    const uint32_t inputs = k->shape.inputs, positions = k->shape.height * k->shape.width;
-    range_coder coder = decoding ? w->body : w->body; /* a copy, that the compiler may keep in registers */
+    context *const c = &w->context;
+    const uint32_t inputs = c->shape.inputs, positions = c->shape.height * c->shape.width;
     int32_t lowest = 0, highest = 0;
-    context_start(k, p);
-    for (uint32_t filter = 0; filter < k->shape.filters; filter++) {
-        const size_t own = (size_t)filter * inputs * positions;
+    context_start(c, p);
+    for (uint32_t filter = 0; filter < c->shape.filters; filter++) {
+        const size_t own = (size_t)filter * inputs * positions, size = (size_t)inputs * positions;
+        const int empty = code_bit(&w->body, decoding, &w->model.empty,
+                                   !decoding && is_empty(source, own, size), &w->rates);
+        if (empty) {
+            if (decoding) memset(out + own, (uint8_t)source->origin, size);
+            continue;
+        }
         for (uint32_t position = 0; position < positions; position++) {
-            int16_t *row = k->filter + (size_t)position * inputs;
-            context_position(k, p, position);
+            int16_t *row = c->filter + (size_t)position * inputs;
+            for (uint32_t i = 0; !decoding && i < inputs; i++)
+                row[i] = weight_at(source, own + (size_t)i * positions + position);
+            context_position(c, p, position);
+            code_row(w, decoding, p, downwards, longest, row);
+            context_learn(c, position, filter);
+        }
+        if (!decoding) continue;
+        for (uint32_t position = 0; position < positions; position++) {
+            const int16_t *row = c->filter + (size_t)position * inputs;
+            uint8_t *to = out + own + position;
             for (uint32_t i = 0; i < inputs; i++) {
-                const size_t place = own + (size_t)i * positions + position;
-                const int32_t given = decoding ? 0 : weight_at(source, place);
-                const int32_t weight = code_weight(&coder, decoding, &w->model, predict(k, p, i), k->expected[i],
-                                                   downwards, longest, given, &w->rates);
-                remember(k, weight);
-                row[i] = (int16_t)weight;
-                if (decoding) {
-                    out[place] = (uint8_t)(weight + source->origin);
-                    lowest = weight < lowest ? weight : lowest;
-                    highest = weight > highest ? weight : highest;
-                }
+                to[(size_t)i * positions] = (uint8_t)(row[i] + source->origin);
+                lowest = row[i] < lowest ? row[i] : lowest;
+                highest = row[i] > highest ? row[i] : highest;
             }
-            context_learn(k, position, filter);
         }
     }
-    w->body = coder;
     return lowest >= allowed.lowest && highest <= allowed.highest;
 }
 
@@ -245,17 +269,29 @@ static uint32_t zeros_below(uint32_t bits) { /* of a number: how many of its low
     return zeros;
 }
 
-/* int32: how many of the lowest bits are 0 in all, then each without these. */
-SQZ_INLINE int code_integers(sqz_weights *w, const int decoding, int32_t *values, size_t size) {
+int sqz_bias_shift(float multiplier) {
+    const int exponent = (int)(bits_of(multiplier) >> 23 & 255) - 127, shift = -3 - exponent;
+    return shift < 0 ? 0 : shift > 30 ? 30 : shift;
+}
+
+/* int32: whether each lacks the bits that its multiplier allows; how many of the lowest bits are 0 in all besides;
+ * then each without these. */
+SQZ_INLINE int code_integers(sqz_weights *w, const int decoding, int32_t *values, size_t size,
+                             const float *multipliers) {
     range_coder *c = &w->numbers;
-    uint32_t together = 0;
-    if (!decoding)
-        for (size_t i = 0; i < size; i++) together |= (uint32_t)values[i];
-    const uint32_t shift = code_raw(c, decoding, zeros_below(together), 5);
-    const int32_t unit = (int32_t)(1u << (shift < 31 ? shift : 30)) * (shift < 31 ? 1 : -2);
+    uint32_t together = 0, by_multiplier = multipliers != NULL;
+    for (size_t i = 0; !decoding && multipliers != NULL && i < size; i++)
+        by_multiplier &= (values[i] & ((1 << sqz_bias_shift(multipliers[i])) - 1)) == 0;
+    by_multiplier = code_raw(c, decoding, by_multiplier, 1);
+    if (by_multiplier && multipliers == NULL) return 0;
+    for (size_t i = 0; !decoding && i < size; i++)
+        together |= (uint32_t)values[i] >> (by_multiplier ? sqz_bias_shift(multipliers[i]) : 0);
+    const uint32_t shared = code_raw(c, decoding, zeros_below(together), 5);
     for (size_t i = 0; i < size; i++) {
-        const int64_t value =
-            (int64_t)code_signed(c, decoding, &w->integer, decoding ? 0 : values[i] / unit, &w->rates) * unit;
+        const uint32_t shift = shared + (by_multiplier ? (uint32_t)sqz_bias_shift(multipliers[i]) : 0);
+        const int64_t unit = (int64_t)1 << (shift < 32 ? shift : 31);
+        const int32_t given = decoding ? 0 : (int32_t)(values[i] / unit);
+        const int64_t value = code_signed(c, decoding, &w->integer, given, &w->rates) * unit;
         if (value < INT32_MIN || value > INT32_MAX) return 0;
         if (decoding) values[i] = (int32_t)value;
     }
@@ -476,7 +512,9 @@ sqz_error sqz_weights_next(sqz_weights *w, const sqz_tensor *t, void *out, float
     w->left -= size;
     switch ((sqz_type)t->type) {
     case SQZ_FLOAT32: return code_floats(w, 1, (float *)out, size) ? SQZ_OK : SQZ_CORRUPT;
-    case SQZ_INT32: return code_integers(w, 1, (int32_t *)out, size) ? SQZ_OK : SQZ_CORRUPT;
+    case SQZ_INT32:
+        if (values != NULL && (count == NULL || *count != size)) return SQZ_ARGUMENT;
+        return code_integers(w, 1, (int32_t *)out, size, values) ? SQZ_OK : SQZ_CORRUPT;
     case SQZ_UINT8: code_bytes(w, 1, (uint8_t *)out, size); return SQZ_OK;
     case SQZ_INT8:
     case SQZ_CODEBOOK: break;
@@ -552,7 +590,10 @@ sqz_error sqz_weights_add(sqz_weights *w, const sqz_tensor *t, const void *data,
     case SQZ_FLOAT32:
         if (!code_floats(w, 0, (float *)numbers, size)) return SQZ_ARGUMENT;
         break;
-    case SQZ_INT32: (void)code_integers(w, 0, (int32_t *)numbers, size); break;
+    case SQZ_INT32:
+        if (values != NULL && count != size) return SQZ_ARGUMENT;
+        (void)code_integers(w, 0, (int32_t *)numbers, size, values);
+        break;
     case SQZ_UINT8: code_bytes(w, 0, (uint8_t *)numbers, size); break;
     case SQZ_CODEBOOK:
         error = check_codebook((const uint8_t *)data, size, values, count);

@@ -8,8 +8,19 @@ The bytes are described in ``docs/format.md``; the C library in ``engine/`` code
 """
 
 from squeezekit.format.file import dumps, loads, read, write
-from squeezekit.format.grid import scale_grid
+from squeezekit.format.grid import bias_shift, scale_grid
 from squeezekit.format.model import Model
 from squeezekit.format.sizes import Sizes, TensorSize, sizes
 
-__all__ = ["Model", "Sizes", "TensorSize", "dumps", "loads", "read", "scale_grid", "sizes", "write"]
+__all__ = [
+    "Model",
+    "Sizes",
+    "TensorSize",
+    "bias_shift",
+    "dumps",
+    "loads",
+    "read",
+    "scale_grid",
+    "sizes",
+    "write",
+]

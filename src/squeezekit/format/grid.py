@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["scale_grid"]
+__all__ = ["bias_shift", "scale_grid"]
 
 # 2 ** (j / 16) rounded to float32: the numbers of docs/format.md.
 _SIXTEENTHS = np.array(
@@ -39,3 +39,24 @@ def scale_grid(base: float, k: ArrayLike) -> NDArray[np.float32]:
     first: NDArray[np.float32] = np.float32(base) * _SIXTEENTHS[steps & 15]
     scaled: NDArray[np.float32] = np.ldexp(first, steps >> 4).astype(np.float32)
     return scaled
+
+
+def bias_shift(multiplier: ArrayLike) -> NDArray[np.int32]:
+    """Count the bits of each channel's bias that a file may leave out, from the channel's multiplier.
+
+    Where every bias of a node is a multiple of ``2 ** bias_shift(its multiplier)``, that many bits of each
+    are not stored. One such unit is an eighth to a quarter of a step of the result.
+
+    Parameters
+    ----------
+    multiplier
+        float32, of any shape.
+
+    Returns
+    -------
+    ndarray of int32
+        ``-3 - floor(log2(multiplier))``, from 0 to 30, in the shape of `multiplier`.
+    """
+    bits = np.asarray(multiplier, np.float32).view(np.uint32)
+    exponent = (bits >> 23 & 255).astype(np.int32) - 127
+    return np.clip(-3 - exponent, 0, 30).astype(np.int32)

@@ -1,8 +1,8 @@
 r"""The labels section's text: the preparation, the names of the classes and their synsets.
 
-Lines: the preparation as JSON; the number of classes; how the synsets are written (``-`` none, ``n`` WordNet's
-rising numbers as differences, ``=`` as they are); the names; the synsets. In names and synsets a backslash and
-line breaks are written as ``\\``, ``\n`` and ``\r``.
+Lines: the preparation as JSON; the number of classes; how the synsets are written (``-`` none, ``n``
+WordNet's rising numbers as differences, ``=`` as they are); the names; the synsets. In names and synsets a
+backslash and line breaks are written as ``\\``, ``\n`` and ``\r``.
 """
 
 from __future__ import annotations

@@ -140,6 +140,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     ),
     "sqz_weights_add": (c_int, [c_void_p, POINTER(TensorHead), c_void_p, c_void_p, c_uint32]),
     "sqz_weights_end": (c_int, [c_void_p, c_void_p, c_size_t, _SIZE]),
+    "sqz_bias_shift": (c_int, [c_float]),
     "sqz_grid": (c_float, [c_float, c_int32]),
 }
 

@@ -45,8 +45,8 @@ _ATTRIBUTES = {
 _REALS = {"batch_norm": ("eps",), "local_response_norm": ("alpha", "beta", "k")}
 #: The weights of each operator in the file's order.
 ROLES = {
-    "conv": ("weight", "bias", "multiplier", "pad_value"),
-    "linear": ("weight", "bias", "multiplier"),
+    "conv": ("weight", "multiplier", "bias", "pad_value"),
+    "linear": ("weight", "multiplier", "bias"),
     "affine": ("scale", "shift"),
     "batch_norm": ("gamma", "beta", "mean", "var"),
     **dict.fromkeys(("add", "mul", "avg_pool", "global_avg_pool"), ("multiplier",)),

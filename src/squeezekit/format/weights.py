@@ -21,10 +21,11 @@ from squeezekit.format.library import (
     buffer,
     check,
     library,
+    names,
     tell,
 )
 from squeezekit.format.pack import ROLES, Take, tensor_head
-from squeezekit.graph.graph import Array, Codebook, Graph, frozen
+from squeezekit.graph.graph import Array, Codebook, Graph, Node, dense, frozen
 
 __all__ = ["Coding", "decode_weights", "encode_weights", "weight_bytes"]
 
@@ -72,16 +73,12 @@ class _Encoder:
             )
         )
 
-    def add(self, head: TensorHead, weight: Array | Codebook) -> None:
-        if isinstance(weight, Codebook):
-            data, values = np.ascontiguousarray(weight.indices), np.ascontiguousarray(weight.values)
-            error = library().sqz_weights_add(
-                self.state, byref(head), data.ctypes.data, values.ctypes.data, values.size
-            )
-        else:
-            data = np.ascontiguousarray(weight)
-            error = library().sqz_weights_add(self.state, byref(head), data.ctypes.data, None, 0)
-        check(error)
+    def add(self, head: TensorHead, weight: Array | Codebook, multipliers: Array | None = None) -> None:
+        """Encode a weight; biases beside the multipliers of their node."""
+        data = np.ascontiguousarray(weight.indices if isinstance(weight, Codebook) else weight)
+        values = np.ascontiguousarray(weight.values) if isinstance(weight, Codebook) else multipliers
+        pointer, count = (None, 0) if values is None else (values.ctypes.data, values.size)
+        check(library().sqz_weights_add(self.state, byref(head), data.ctypes.data, pointer, count))
 
     def finish(self) -> bytes:
         out, written = np.empty(2 * self.body.size + 16, np.uint8), c_size_t()
@@ -115,11 +112,17 @@ def encode_weights(graph: Graph, coding: str = "range") -> bytes:
         heads.append(tensor_head(role, weight))
     encoder = _Encoder(coding, heads)
     for head, (name, role, weight) in zip(heads, tensors, strict=True):
+        multipliers = _multipliers(graph.node(name)) if head.type == INT32 else None
         try:
-            encoder.add(head, weight)
+            encoder.add(head, weight, multipliers)
         except UserError as error:
             raise UserError(f"{name}: its {role} cannot be written: {error}") from None
     return encoder.finish()
+
+
+def _multipliers(node: Node) -> Array | None:
+    weight = node.weights.get("multiplier")
+    return None if weight is None else np.ascontiguousarray(dense(weight))
 
 
 def weight_bytes(weight: Array | Codebook, coding: str = "range") -> int:
@@ -165,19 +168,28 @@ class Decoder:
         self.coding = CODINGS[library().sqz_weights_coding(self._state)]
         self.bits: list[int] = []
         self._position = 0
+        self._multipliers: Array | None = None
 
     def take(self, head: TensorHead) -> Array | Codebook:
         """Decode the next tensor."""
         out = np.empty(tuple(head.shape)[: head.dimensions], _TYPES[head.type])
-        values, count = np.zeros(256, np.float32), c_uint32()
+        values: Array | None = np.zeros(256, np.float32) if head.type == CODEBOOK else None
+        if head.type == INT32:  # a node's multipliers come before its biases
+            values = self._multipliers
+        count = c_uint32(0 if values is None else values.size)
         error = library().sqz_weights_next(
-            self._state, byref(head), out.ctypes.data, values.ctypes.data, byref(count)
+            self._state,
+            byref(head),
+            out.ctypes.data,
+            None if values is None else values.ctypes.data,
+            byref(count),
         )
         check(error, f"the weights, at tensor {len(self.bits) + 1}")
         position = library().sqz_weights_position(self._state)
         self.bits.append(position - self._position)
         self._position = position
-        if head.type == CODEBOOK:
+        self._multipliers = out if names("role")[head.role] == "multiplier" else None
+        if head.type == CODEBOOK and values is not None:
             return Codebook(frozen(values[: count.value].copy()), frozen(out))
         return frozen(out)
 
