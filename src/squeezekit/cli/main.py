@@ -37,6 +37,7 @@ COMMANDS = {
     "train": _Command("squeezekit.cli.train", "Train a network on a folder of pictures."),
     "evaluate": _Command("squeezekit.cli.evaluate", "Measure a network on labelled pictures."),
     "predict": _Command("squeezekit.cli.predict", "Say what is on a picture."),
+    "info": _Command("squeezekit.cli.info", "Tell what a .sqz file holds and where its bytes are."),
     "models": _Command("squeezekit.cli.models", "List the networks, or describe one."),
     "cost": _Command("squeezekit.cli.cost", "Count what a network costs: parameters, MACs, memory."),
     "demo": _Command("squeezekit.cli.demo", "Do all of it on an embedded data set, in about a minute."),
