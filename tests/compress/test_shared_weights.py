@@ -63,6 +63,24 @@ def test_pruned_weights_stay_zero_and_zero_takes_a_value(kind: Initialisation) -
     assert book.shape == weight.shape
 
 
+def test_a_large_layer_is_clustered_as_well_as_weight_by_weight() -> None:
+    from sklearn.cluster import KMeans
+
+    large = np.random.default_rng(1).laplace(0, 0.02, 100_000).astype(np.float32)
+    start = initial_centroids(large, 32, "linear")[:, None]
+    plain = KMeans(32, init=start, n_init=1, max_iter=100, tol=1e-6).fit(large[:, None])
+    ours = np.square(large - share(large, 5).dense(), dtype=np.float64).sum()
+    assert ours == pytest.approx(plain.inertia_, rel=0.02)
+
+
+def test_outliers_do_not_hide_the_others() -> None:
+    weight = np.append(np.random.default_rng(2).normal(0, 1e-6, 20_000), [1e3, -1e3]).astype(np.float32)
+    book = share(weight, 4)
+    assert len(book.values) == 16
+    assert np.array_equal(book.dense()[-2:], weight[-2:])
+    assert len(np.unique(book.indices[:-2])) > 8
+
+
 @settings(max_examples=40)
 @given(arrays.arrays(np.float32, st.integers(1, 40), elements=finite), st.integers(1, 8))
 def test_never_more_values_than_bits_allow_and_zeros_are_kept(weight: np.ndarray, bits: int) -> None:
