@@ -82,11 +82,15 @@ class Plan:
     at_least : int
         No plan for this order of nodes can do with less: the most that is alive at once.
     buffers : tuple of Buffer
+    places : dict of str to int
+        Where each value begins: several may share a buffer, such as a concatenation and its parts (channels
+        first; where they are last, a part begins at its channels' share of the first pixel).
     """
 
     size: int
     at_least: int
     buffers: tuple[Buffer, ...]
+    places: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def cost(graph: Graph, precision: Precision | None = None) -> Cost:
     parameters = _trained_parameters(trained, graph)
     sizes = {name: _bytes(graph, tensor, chosen) for name, tensor in graph.tensors.items()}
     live = _live(graph, sizes)
-    home = _groups(graph, sizes)
+    home = _homes(graph, sizes)[0]
     regroups = {
         node.name
         for node in graph.nodes
@@ -267,8 +271,8 @@ _IN_PLACE = (*operators.ACTIVATIONS, "affine", "batch_norm", "add", "mul", "tabl
 _ALIAS = ("flatten", "dropout", "identity")
 
 
-def _groups(graph: Graph, sizes: Mapping[str, int]) -> dict[str, str]:
-    """For each value, whose memory it lies in.
+def _homes(graph: Graph, sizes: Mapping[str, int]) -> tuple[dict[str, str], dict[str, int]]:
+    """For each value, whose memory it lies in, and how far from its beginning.
 
     A concatenation's inputs are written straight into their parts of it; what only reshapes, or computes
     value by value, stays where its input was.
@@ -276,31 +280,35 @@ def _groups(graph: Graph, sizes: Mapping[str, int]) -> dict[str, str]:
     last_use = _last_use(graph)
     home: dict[str, str] = {INPUT: INPUT}
     members: dict[str, list[str]] = {INPUT: [INPUT]}
+    inner: dict[str, int] = dict.fromkeys(graph.tensors, 0)
+
+    def join(name: str, group: str, offset: int) -> None:
+        for member in members.pop(name):
+            home[member] = group
+            inner[member] += offset
+            members[group].append(member)
+
     for step, node in enumerate(graph.nodes):
         name = node.name
         home[name], members[name] = name, [name]
         if node.op in _ALIAS:
-            _join(home, members, name, home[node.inputs[0]])
+            join(name, home[node.inputs[0]], inner[node.inputs[0]])
         elif node.op in _IN_PLACE:
             for each in node.inputs:
                 group = home[each]
                 alike = sizes[each] == sizes[name] == sizes[group]
                 free = all(last_use[member] <= step for member in members[group])
                 if alike and free:
-                    _join(home, members, name, group)
+                    join(name, group, 0)
                     break
         elif node.op == "concat" and len(set(node.inputs)) == len(node.inputs):
+            offset = 0
             for each in node.inputs:
                 # The picture lies where the caller put it; a part of another concatenation stays there.
                 if home[each] == each and each != INPUT and graph.node(each).op != "concat":
-                    _join(home, members, each, name)
-    return home
-
-
-def _join(home: dict[str, str], members: dict[str, list[str]], name: str, group: str) -> None:
-    for member in members.pop(name):
-        home[member] = group
-        members[group].append(member)
+                    join(each, name, offset)
+                offset += sizes[each]
+    return home, inner
 
 
 def _last_use(graph: Graph) -> dict[str, int]:
@@ -315,7 +323,7 @@ def _last_use(graph: Graph) -> dict[str, int]:
 
 def _lives(graph: Graph, sizes: Mapping[str, int]) -> list[Buffer]:
     """The pieces of memory that are needed, each from step to step; not yet placed."""
-    home, last = _groups(graph, sizes), _last_use(graph)
+    home, last = _homes(graph, sizes)[0], _last_use(graph)
     first = {INPUT: -1, **{node.name: step for step, node in enumerate(graph.nodes)}}
     ends: dict[str, tuple[int, int]] = {}
     for name, group in home.items():
@@ -371,7 +379,10 @@ def plan(graph: Graph, precision: Precision | None = None) -> Plan:
         if size == at_least:
             break
     assert best is not None
-    return Plan(size, at_least, tuple(sorted(best, key=lambda each: (each.first, each.offset))))
+    buffers = tuple(sorted(best, key=lambda each: (each.first, each.offset)))
+    begins = {each.name: each.offset for each in buffers}
+    home, inner = _homes(graph, sizes)
+    return Plan(size, at_least, buffers, {name: begins[home[name]] + inner[name] for name in home})
 
 
 def _placed(lives: Iterable[Buffer]) -> tuple[Buffer, ...]:

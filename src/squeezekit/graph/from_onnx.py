@@ -57,14 +57,28 @@ def from_onnx(path: str | os.PathLike[str], input_size: int | None = None) -> Gr
         raise UserError(f"{path}: no such file")
     try:
         model = onnx.load(str(path))
-        onnx.checker.check_model(model)
     except Exception as error:  # protobuf's, ONNX's and the system's, of many classes
         reason = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
         raise UserError(f"{path}: not a readable ONNX file ({reason})") from error
+    if not model.graph.node or not model.graph.output:
+        raise UserError(f"{path}: not an ONNX file (it holds no network)")
     try:
         return _Reader(model, input_size).read()
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # a file may leave out anything that a node needs
+        raise UserError(f"{path}: damaged, or not ONNX as it is defined ({_reason(model, error)})") from error
+
+
+def _reason(model: Any, error: Exception) -> str:
+    """Let ONNX's own checker say what is wrong: late, as it also refuses files that can be read."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(model)
+    except Exception as found:  # of classes that are not ONNX's alone
+        error = found
+    return (str(error) or type(error).__name__).strip().splitlines()[0][:200]
 
 
 @dataclass(frozen=True)

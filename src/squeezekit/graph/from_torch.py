@@ -117,16 +117,21 @@ class _Reader:
         self.nodes = list(program.graph.nodes)
         self.order = {node: index for index, node in enumerate(self.nodes)}
         self.storage: dict[fx.Node, fx.Node] = {}
+        self.flowing: set[fx.Node] = set()  # what depends on the picture
         self.place = ""
         self.label = ""
 
     def read(self) -> Graph:
+        self._follow()
         norms = {node: found for node in self.nodes if (found := _response_norm(node))}
         skipped = {each for found in norms.values() for each in found["nodes"]}
         self._check(skipped)
         self._inputs()
         for node in self.nodes:
             if node.op != "call_function" or node in skipped:
+                continue
+            if node not in self.flowing:
+                self._compute(node)
                 continue
             self.place, self.label = _place(node)
             try:
@@ -140,20 +145,41 @@ class _Reader:
                     self.values[node] = _HANDLERS[_operator(node)](self, node, *node.args, **node.kwargs)
                     self._written(node)
             except Unsupported as error:
-                raise UserError(f"{self.place}: {error} is not supported") from None
+                raise UserError(f"{self.place or 'the network'}: {error} is not supported") from None
         return self._output()
 
     # --- before ---
 
+    def _follow(self) -> None:
+        given = set(self.program.graph_signature.user_inputs)
+        for node in self.nodes:
+            own = node.op == "placeholder" and node.name in given
+            if own or any(each in self.flowing for each in node.all_input_nodes):
+                self.flowing.add(node)
+
+    def _compute(self, node: fx.Node) -> None:
+        """Compute what depends on parameters alone, such as a normalised weight."""
+        import torch
+        from torch.utils._pytree import tree_map
+
+        def known(argument: Any) -> Any:
+            return self.values[argument] if isinstance(argument, type(node)) else argument
+
+        function: Any = node.target
+        with torch.no_grad():
+            self.values[node] = function(*tree_map(known, node.args), **tree_map(known, node.kwargs))
+
     def _check(self, skipped: set[fx.Node]) -> None:
         unknown: dict[str, str] = {}
         for node in self.nodes:
-            if node.op == "call_function" and node not in skipped and _operator(node) not in _HANDLERS:
+            if node in skipped or node not in self.flowing or node.op != "call_function":
+                continue
+            if _operator(node) not in _HANDLERS:
                 unknown.setdefault(_operator(node), _place(node)[0])
         if unknown:
             (name, place), *rest = unknown.items()
             more = f"; nor {', '.join(f'{n} ({p})' for n, p in rest)}" if rest else ""
-            raise UserError(f"{place}: the operator {name} is not supported{more}")
+            raise UserError(f"{place or 'the network'}: the operator {name} is not supported{more}")
 
     def _inputs(self) -> None:
         signature = self.program.graph_signature
@@ -429,11 +455,13 @@ def _clamp(
     raise Unsupported(f"limiting values to {low} … {high} (0 … 6 is)")
 
 
-@_handles("add", "sub", "mul", "div")
+@_handles("add", "sub", "rsub", "mul", "div")
 def _arithmetic(reader: _Reader, node: fx.Node, a: Any, b: Any, alpha: Any = 1) -> _Value:
     kind = _operator(node).rstrip("_")
     if alpha != 1:
         raise Unsupported(f"{kind} with alpha={alpha}")
+    if kind == "rsub":  # b - a: a number minus a value
+        kind, a, b = "sub", b, a
     left, right = reader._constant(a), reader._constant(b)
     if left is None and right is None:
         if kind not in ("add", "mul"):

@@ -121,7 +121,7 @@ _STATE_NAMES = {
 
 def _place(root: nn.Module, name: str, module: nn.Module, taken: Collection[str]) -> str:
     """Make `module` a part of `root` under a dotted name, beside parts that may already be on the way."""
-    path = []
+    path: list[str] = []
     parts = name.split(".")
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
@@ -186,14 +186,16 @@ class _Conv(nn.Conv2d):
         self.register_buffer("pad_value", None if pad_value is None else _tensor(node.dense("pad_value")))
         _fill(self, node)
 
+    def padded(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the input with its padding around it, as the windows see it."""
+        padded = F.pad(x, self._around)
+        if self.pad_value is not None:
+            outside = 1 - F.pad(torch.ones_like(x[:1, :1]), self._around)
+            padded = padded + self.pad_value.reshape(1, -1, 1, 1) * outside
+        return padded
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self._even:
-            padded = F.pad(x, self._around)
-            if self.pad_value is not None:
-                outside = 1 - F.pad(torch.ones_like(x[:1, :1]), self._around)
-                padded = padded + self.pad_value.reshape(1, -1, 1, 1) * outside
-            x = padded
-        return _ACTIVATIONS[self._activation](super().forward(x))
+        return _ACTIVATIONS[self._activation](super().forward(x if self._even else self.padded(x)))
 
 
 class _Linear(nn.Linear):
