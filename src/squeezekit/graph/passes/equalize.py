@@ -70,45 +70,46 @@ def equalize(graph: Graph, *, sweeps: int = 20, tolerance: float = 1e-3) -> Grap
 
 
 class _Layer:
-    """A convolution or linear layer whose weights change, in float64 so that many steps cost no accuracy."""
+    """A convolution or linear layer and the factors that its channels gather; its weights change at the end."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        weight = node.dense("weight").astype(np.float64)
-        self._groups = int(node.attributes.get("groups", 1))
-        # (groups, outputs a group, inputs a group, positions of the window)
-        self._weight = weight.reshape(self._groups, len(weight) // self._groups, weight.shape[1], -1)
-        self._rest = {
-            key: node.dense(key).astype(np.float64) for key in ("bias", "pad_value") if key in node.weights
-        }
+        weight = node.dense("weight")
+        groups = int(node.attributes.get("groups", 1))
+        # The largest weight of each output and input channel: (groups, outputs a group, inputs a group).
+        self._largest = np.abs(weight.reshape(groups, len(weight) // groups, weight.shape[1], -1)).max(axis=3)
+        self._outputs = np.ones((groups, len(weight) // groups, 1))
+        self._inputs = np.ones((groups, 1, weight.shape[1]))
 
     def output_ranges(self) -> Doubles:
         """Largest weight of each output channel."""
-        ranges: Doubles = np.abs(self._weight).max(axis=(2, 3)).reshape(-1)
-        return ranges
+        ranges: Doubles = (self._largest * self._inputs).max(axis=2, keepdims=True) / self._outputs
+        return ranges.reshape(-1)
 
     def input_ranges(self) -> Doubles:
         """Largest weight that each input channel is multiplied with."""
-        ranges: Doubles = np.abs(self._weight).max(axis=(1, 3)).reshape(-1)
-        return ranges
+        ranges: Doubles = (self._largest / self._outputs).max(axis=1, keepdims=True) * self._inputs
+        return ranges.reshape(-1)
 
     def divide_outputs(self, factors: Doubles) -> None:
         """Make what the layer computes smaller, channel by channel."""
-        self._weight /= factors.reshape(self._groups, -1, 1, 1)
-        if "bias" in self._rest:
-            self._rest["bias"] /= factors
+        self._outputs *= factors.reshape(self._outputs.shape)
 
     def multiply_inputs(self, factors: Doubles) -> None:
-        """Follow inputs that were divided by `factors`; so is what padding is filled with."""
-        self._weight *= factors.reshape(self._groups, 1, -1, 1)
-        if "pad_value" in self._rest:
-            self._rest["pad_value"] /= factors
+        """Follow inputs that were divided by `factors`."""
+        self._inputs *= factors.reshape(self._inputs.shape)
 
     def node(self) -> Node:
-        """Return the layer as it is now."""
-        weight = self._weight.reshape(self._node.weights["weight"].shape)
-        rest = {key: value.astype(np.float32) for key, value in self._rest.items()}
-        return changed(self._node, {"weight": weight.astype(np.float32), **rest})
+        """Return the layer as it is now; what padding is filled with was divided as the inputs were."""
+        weight = self._node.dense("weight")
+        groups = len(self._largest)
+        scaled = weight.reshape(groups, len(weight) // groups, weight.shape[1], -1).astype(np.float64)
+        scaled *= (self._inputs / self._outputs)[..., None]
+        new = {"weight": scaled.reshape(weight.shape).astype(np.float32)}
+        for key, factors in (("bias", self._outputs), ("pad_value", self._inputs)):
+            if key in self._node.weights:
+                new[key] = (self._node.dense(key) / factors.reshape(-1)).astype(np.float32)
+        return changed(self._node, new)
 
 
 def _factors(before: _Layer, after: list[tuple[_Layer, NDArray[np.int64]]]) -> Doubles:
