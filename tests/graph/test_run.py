@@ -137,27 +137,16 @@ def test_portions_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sums_beyond_float32_are_still_exact() -> None:
-    """1024 products of 127 and 255 leave 2^24: float32 would round on the way, and end one off."""
-    channels = 1024
-    weight = np.full((2, channels, 1, 1), 127, np.int8)
-    weight[1] = np.random.default_rng(0).integers(-127, 128, (channels, 1, 1))
-    bias = np.array([1, 2**30 + 1], np.int32)
-    node = Node(
-        "conv",
-        "conv",
-        ("input",),
-        {
-            "kernel": (1, 1),
-            "stride": (1, 1),
-            "padding": (0,) * 4,
-            "dilation": (1, 1),
-            "groups": 1,
-            "logits": 1,
-        },
-        {"weight": weight, "bias": bias, "multiplier": np.ones(2, np.float32)},
-    )
-    picture = np.full((1, 1, 1, channels), 255, np.uint8)
-    sums = [sum(255 * int(w) for w in row.reshape(-1)) + int(b) for row, b in zip(weight, bias, strict=True)]
+    """Thousands of large products leave 2^24, where float32 would round at every step on the way."""
+    random = np.random.default_rng(0)
+    channels, out = 4096, 32
+    weight = random.integers(90, 128, (out, channels, 1, 1)).astype(np.int8)
+    bias = random.integers(-(2**30), 2**30, out).astype(np.int32)
+    window = {"kernel": (1, 1), "stride": (1, 1), "padding": (0,) * 4, "dilation": (1, 1), "groups": 1}
+    weights = {"weight": weight, "bias": bias, "multiplier": np.ones(out, np.float32)}
+    node = Node("conv", "conv", ("input",), {**window, "logits": 1}, weights)
+    picture = random.integers(200, 256, (1, 1, 1, channels)).astype(np.uint8)
+    sums = weight.reshape(out, -1).astype(object) @ picture.reshape(-1).astype(object) + bias.astype(object)
     got = value(int8_graph(node, (channels, 1, 1), 0), picture).reshape(-1)
     assert got.tolist() == [np.float32(total) for total in sums]
 

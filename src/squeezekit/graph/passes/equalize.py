@@ -70,7 +70,7 @@ def equalize(graph: Graph, *, sweeps: int = 20, tolerance: float = 1e-3) -> Grap
 
 
 class _Layer:
-    """A convolution or linear layer and the factors that its channels gather; its weights change at the end."""
+    """A convolution or linear layer and the factors its channels gather; weights change at the end."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
