@@ -220,6 +220,16 @@ def test_modules_cross_and_come_back(name: str, randomise: Any, pictures: Any, a
         assert_close(to_torch(graph)(torch.from_numpy(x)).numpy(), expected)
 
 
+def test_a_softmax_at_the_end_is_left_out(pictures: Any) -> None:
+    x = pictures(5)
+    for last in (nn.Softmax(dim=1), nn.LogSoftmax(dim=-1)):
+        layers = nn.Sequential(nn.Linear(5, 4), last)
+        logits = layers[0](torch.from_numpy(x)).detach().numpy()
+        np.testing.assert_allclose(run(from_torch(layers, (5,)), x), logits, rtol=1e-5, atol=1e-6)
+    with pytest.raises(UserError, match="a softmax that is not the end"):
+        from_torch(nn.Sequential(nn.Softmax(dim=1), nn.Linear(5, 4)), (5,))
+
+
 def test_a_vector_for_an_input(pictures: Any) -> None:
     module = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
     x = pictures(5)

@@ -1,8 +1,9 @@
 """A module of torch, through ``torch.export``, into a graph.
 
 Whatever a module does in Python, what arrives here is a list of ATen operators with the parameters they use,
-in evaluation mode, for pictures of one size. A module on the meta device gives a graph of the right shapes
-whose weights are all zero and take no memory: enough to count.
+in evaluation mode, for pictures of one size. A softmax at the very end is left out: a graph gives logits. A
+module on the meta device gives a graph of the right shapes whose weights are all zero and take no memory:
+enough to count.
 """
 
 from __future__ import annotations
@@ -101,12 +102,15 @@ class _Value:
         Zeros around it that the next window shall add: top, left, bottom, right.
     swapped
         Its two halves of the channels, (groups, channels / groups), have changed places.
+    softmax
+        A softmax was left out.
     """
 
     name: str
     shape: tuple[int, ...]
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     swapped: bool = False
+    softmax: bool = False
 
 
 class _Reader:
@@ -208,7 +212,7 @@ class _Reader:
             raise UserError(f"the network returns {len(results)} values (one tensor is expected)")
         self.place, self.label = "output", "output"
         try:
-            return self.builder.graph(self._name(self.values[results[0]]))
+            return self.builder.graph(self._name(replace(self.values[results[0]], softmax=False)))
         except Unsupported as error:
             raise UserError(f"the output: {error} is not supported") from None
 
@@ -245,6 +249,8 @@ class _Reader:
 
     def _name(self, value: _Value, *, padded: bool = False) -> str:
         """Return the graph's value, in the shape in which torch sees it."""
+        if value.softmax:
+            raise Unsupported("a softmax that is not the end")
         if value.swapped:
             raise Unsupported("a permutation of dimensions")
         if any(value.padding) and not padded:
@@ -622,6 +628,14 @@ def _dropout(reader: _Reader, node: fx.Node, x: fx.Node, p: float, train: bool) 
     if train and p:
         raise Unsupported("dropout that stays on in evaluation mode")
     return reader._emit(node, "dropout", reader._value(x))
+
+
+@_handles("softmax", "log_softmax")
+def _softmax(reader: _Reader, _node: fx.Node, x: fx.Node, dim: int, *_: Any, **__: Any) -> _Value:
+    value = reader._value(x)
+    if len(value.shape) != 2 or dim % 2 != 1:
+        raise Unsupported("a softmax over another dimension than classes")
+    return replace(value, softmax=True)
 
 
 @_handles("contiguous", "clone", "alias", "detach", "to", "identity", "lift_fresh_copy")
