@@ -86,6 +86,32 @@ def test_onnx(capsys: pytest.CaptureFixture[str]) -> None:
     assert [layer["macs"] for layer in layers if layer["macs"]][:2] == [8 * 8 * 10 * 27, 8 * 8 * 10 * 9]
 
 
+def test_sqz(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from squeezekit.data.preparation import IMAGENET
+    from squeezekit.format import write
+    from squeezekit.format.model import Model
+    from squeezekit.graph import Graph, Node, Quantization, Tensor
+
+    weights = {
+        "weight": np.ones((2, 3, 3, 3), np.int8),
+        "bias": np.zeros(2, np.int32),
+        "multiplier": np.ones(2, np.float32),
+    }
+    window = {"kernel": (3, 3), "stride": (1, 1), "padding": (0,) * 4, "dilation": (1, 1), "groups": 1}
+    conv = Node("conv", "conv", ("input",), window, weights, Quantization(0.5, 7))
+    pool_weights = {"multiplier": np.ones(1, np.float32)}
+    pool = Node("pool", "global_avg_pool", ("conv",), {"logits": 1}, pool_weights)
+    nodes = (conv, pool, Node("flat", "flatten", ("pool",)))
+    graph = Graph(Tensor("input", (3, 8, 8), Quantization(1.0, 0)), nodes, "flat")
+    file = tmp_path / "model.sqz"
+    write(file, Model(graph, IMAGENET.at(8).to_dict(), ("cat", "dog"), None, {}))
+    found = run_json(str(file), capsys=capsys)
+    assert list(found["precisions"]) == ["int8"]
+    assert found["macs"] == 2 * 27 * 36
+    assert found["precisions"]["int8"]["weight_bytes"] == 54 + 2 * 8
+    assert found["precisions"]["int8"]["peak_bytes"] == 3 * 64 + 2 * 36
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_the_plot(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / f"cost{suffix}"
