@@ -64,11 +64,24 @@ SQZ_INLINE uint32_t top_bit(uint32_t x) { /* of x >= 1: 0 for 1, 1 for 2 and 3 .
 #endif
 }
 
-/* Four levels an octave, from 0. */
-SQZ_INLINE uint32_t level_of(int32_t magnitude) {
-    const uint32_t x = (magnitude < 0 ? 0u : (uint32_t)magnitude) + 16;
+/* Four levels an octave, of a magnitude of x / 256 - 1 / 16. */
+static inline uint32_t level_at(uint32_t x) {
     const uint32_t octave = top_bit(x), level = (octave - 4) * 4 + (x >> (octave - 2) & 3);
     return level < LEVELS ? level : LEVELS - 1;
+}
+
+/* The levels of almost all that occurs. They change at multiples of four only. */
+typedef struct level_table {
+    uint8_t level[2048];
+} level_table;
+
+static inline void set_levels(level_table *table) {
+    for (uint32_t i = 0; i < 2048; i++) table->level[i] = (uint8_t)(i < 4 ? 0 : level_at(4 * i));
+}
+
+SQZ_INLINE uint32_t level_of(const level_table *table, int32_t magnitude) {
+    const uint32_t x = (uint32_t)(magnitude < 0 ? 0 : magnitude) + 16;
+    return SQZ_RARELY(x >= 4 * 2048) ? level_at(x) : table->level[x / 4];
 }
 
 static inline void context_start(context *c, const predictor *p) {
@@ -80,38 +93,45 @@ static inline void context_start(context *c, const predictor *p) {
     c->slow = p->mean;
 }
 
-/* The neighbour's numbers at all inputs, or NULL where it lies outside of the kernel. */
-static inline const int16_t *neighbour_of(const context *c, uint32_t position, int which) {
-    const int row = (int)(position / c->shape.width) + neighbour[which][0];
-    const int column = (int)(position % c->shape.width) + neighbour[which][1];
-    if (row < 0 || column < 0 || column >= (int)c->shape.width) return NULL;
-    return c->filter + ((size_t)row * c->shape.width + (size_t)column) * c->shape.inputs;
+/* Finds the neighbours' numbers at all inputs: NULL for those that lie outside of the kernel. */
+static inline void find_neighbours(const context *c, uint32_t position, const int16_t *near[NEIGHBOURS]) {
+    const int row = (int)(position / c->shape.width), column = (int)(position % c->shape.width);
+    for (int which = 0; which < NEIGHBOURS; which++) {
+        const int y = row + neighbour[which][0], x = column + neighbour[which][1];
+        const int inside = y >= 0 && x >= 0 && x < (int)c->shape.width;
+        near[which] =
+            inside ? c->filter + ((size_t)y * c->shape.width + (size_t)x) * c->shape.inputs : NULL;
+    }
+}
+
+/* Adds one neighbour's share to both sums. Each product fits 16 bits times 16 bits, which compilers do by the dozen. */
+static inline void add_neighbour(int32_t *restrict magnitude, int32_t *restrict expected, const int16_t *restrict near,
+                                 int16_t by, int16_t by_signed, uint32_t inputs) {
+    for (uint32_t i = 0; i < inputs; i++) {
+        const int16_t x = near[i], size = (int16_t)(x < 0 ? -x : x);
+        magnitude[i] += (int32_t)by * size;
+        expected[i] += (int32_t)by_signed * x;
+    }
 }
 
 /* Everything of the prediction that does not depend on this position's own weights. */
 static inline void context_position(context *c, const predictor *p, uint32_t position) {
     const uint32_t inputs = c->shape.inputs;
-    const int32_t *mean_magnitude = c->mean_magnitude + (size_t)position * inputs;
-    const int32_t *mean_signed = c->mean_signed + (size_t)position * inputs;
+    const int32_t *restrict mean_magnitude = c->mean_magnitude + (size_t)position * inputs;
+    const int32_t *restrict mean_signed = c->mean_signed + (size_t)position * inputs;
     int32_t *restrict magnitude = c->magnitude, *restrict expected = c->expected;
     const int32_t from_mean = p->magnitude_term[NEIGHBOURS], constant = 4 * p->magnitude_term[NEIGHBOURS + 4];
     const int32_t from_mean_signed = p->signed_term[NEIGHBOURS], from_expected = p->magnitude_term[NEIGHBOURS + 3];
+    const int16_t *near[NEIGHBOURS];
+    find_neighbours(c, position, near);
+    for (uint32_t i = 0; i < inputs; i++) magnitude[i] = expected[i] = 0;
+    for (int which = 0; which < NEIGHBOURS; which++)
+        if (near[which] != NULL && (p->magnitude_term[which] != 0 || p->signed_term[which] != 0))
+            add_neighbour(magnitude, expected, near[which], p->magnitude_term[which], p->signed_term[which], inputs);
     for (uint32_t i = 0; i < inputs; i++) {
-        magnitude[i] = from_mean * mean_magnitude[i] + constant;
-        expected[i] = from_mean_signed * mean_signed[i];
-    }
-    for (int which = 0; which < NEIGHBOURS; which++) {
-        const int16_t *restrict near = neighbour_of(c, position, which);
-        const int32_t by = 256 * p->magnitude_term[which], by_signed = 256 * p->signed_term[which];
-        if (near == NULL || (by == 0 && by_signed == 0)) continue;
-        for (uint32_t i = 0; i < inputs; i++) {
-            magnitude[i] += by * size_of(near[i]);
-            expected[i] += by_signed * near[i];
-        }
-    }
-    for (uint32_t i = 0; i < inputs; i++) {
-        expected[i] /= 64;
-        magnitude[i] += from_expected * size_of(expected[i]);
+        const int32_t likely = (256 * expected[i] + from_mean_signed * mean_signed[i]) / 64;
+        expected[i] = likely;
+        magnitude[i] = 256 * magnitude[i] + from_mean * mean_magnitude[i] + from_expected * size_of(likely) + constant;
     }
 }
 

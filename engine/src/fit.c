@@ -59,14 +59,16 @@ static void collect(normal_equations *n, const predictor *p, const tensor_source
         for (uint32_t position = 0; position < positions; position++) {
             int16_t *row = c->filter + (size_t)position * inputs;
             for (uint32_t i = 0; i < inputs; i++) row[i] = weight_at(weights, own + (size_t)i * positions + position);
+            const int16_t *near[NEIGHBOURS];
+            find_neighbours(c, position, near);
             context_position(c, p, position);
             recent r = {c->slow, c->slow, c->slow};
             for (uint32_t i = 0; i < inputs; i++) {
                 double term[MAGNITUDE_TERMS] = {0};
                 const size_t place = (size_t)position * inputs + i;
                 for (int which = 0; which < NEIGHBOURS; which++) {
-                    const int16_t *near = neighbour_of(c, position, which);
-                    if (near != NULL) term[which] = of_magnitude ? size_of(near[i]) : near[i];
+                    if (near[which] == NULL) continue;
+                    term[which] = of_magnitude ? size_of(near[which][i]) : near[which][i];
                 }
                 if (of_magnitude) {
                     term[NEIGHBOURS] = c->mean_magnitude[place] / 256.0;

@@ -28,22 +28,23 @@ typedef struct range_coder {
     int overflow; /* encoding: there was no room */
 } range_coder;
 
-/* The probability of a 1 in the upper 22 bits, in the lower 10 how many bits were seen, up to LEARNT. */
+/* The probability of a 1 in the upper 22 bits, in the lower 10 how many bits were seen, up to MOST_SEEN. */
 typedef uint32_t bit_model;
 
-enum { LEARNT = 255 };                    /* after so many bits a model adapts no slower */
+enum { MOST_SEEN = 1000 };
 #define EVEN ((bit_model)(1u << 21) << 10) /* nothing known */
 
 /* The most and least probable that a model can become, as 22-bit fractions; the split is never empty. */
 enum { SUREST = 4194304 - 2049, UNLIKELIEST = 2048 };
 
-/* How fast a model learns: 1 / (n + 1.5) of the way to the bit just seen, in 65536ths. */
+/* How fast a model learns: 1 / (n + 1.5) of the way to the bit just seen, in 65536ths, until n is `slowest`. */
 typedef struct learning_rates {
-    uint16_t rate[LEARNT + 1];
+    uint16_t rate[MOST_SEEN + 1];
 } learning_rates;
 
-static inline void set_learning_rates(learning_rates *rates) {
-    for (uint32_t n = 0; n <= LEARNT; n++) rates->rate[n] = (uint16_t)(131072u / (2 * n + 3));
+static inline void set_learning_rates(learning_rates *rates, uint32_t slowest) {
+    for (uint32_t n = 0; n <= MOST_SEEN; n++)
+        rates->rate[n] = (uint16_t)(131072u / (2 * (n < slowest ? n : slowest) + 3));
 }
 
 /* x / 2^n, rounded down: what >> of a negative number does on all machines, but C does not promise. */
@@ -135,7 +136,7 @@ static inline uint64_t coder_position(const range_coder *c) {
 SQZ_INLINE bit_model learn(bit_model model, int32_t goal, const learning_rates *rates) {
     const uint32_t seen = model & 1023;
     const int64_t step = (int64_t)(goal - (int32_t)(model >> 10)) * rates->rate[seen];
-    return model + ((uint32_t)floor_shift64(step, 6) & ~(uint32_t)1023) + (seen < LEARNT);
+    return model + ((uint32_t)floor_shift64(step, 6) & ~(uint32_t)1023) + (seen < MOST_SEEN);
 }
 
 /* A bit that decides where the program goes next: the branch is the split itself. */

@@ -17,7 +17,7 @@ enum {
 };
 
 typedef struct text_model {
-    bit_model slot[CONTEXTS][SLOTS];
+    bit_model slot[CONTEXTS][SLOTS]; /* less EVEN, so that a model of which nothing is known is 0 */
     int32_t weight[SETS][INPUTS]; /* in 65536ths */
     int16_t stretch[4096];        /* ln(p / (1 - p)) in 256ths, by p in 4096ths */
     learning_rates rates;
@@ -40,8 +40,6 @@ static int32_t squash(int32_t x) {
 
 static void text_start(text_model *m) {
     memset(m, 0, sizeof *m);
-    for (int i = 0; i < CONTEXTS; i++)
-        for (int j = 0; j < SLOTS; j++) m->slot[i][j] = EVEN;
     for (int i = 0; i < SETS; i++)
         for (int j = 0; j < INPUTS; j++) m->weight[i][j] = j < 2 * CONTEXTS ? (j & 1 ? 4000 : 16000) : 0;
     int32_t p = 0; /* the inverse of squash */
@@ -50,7 +48,7 @@ static void text_start(text_model *m) {
         while (p <= reached) m->stretch[p++] = (int16_t)x;
     }
     while (p < 4096) m->stretch[p++] = 2047;
-    set_learning_rates(&m->rates);
+    set_learning_rates(&m->rates, 30);
 }
 
 static uint32_t mix(uint32_t a, uint32_t b) {
@@ -86,7 +84,7 @@ static uint32_t text_predict(text_model *m, uint32_t node, int32_t **weights) {
     uint32_t known = 0;
     for (uint32_t i = 0; i < CONTEXTS; i++) {
         m->at[i] = i == 0 ? node : mix(m->hash[i], node) & (SLOTS - 1);
-        const bit_model model = m->slot[i][m->at[i]];
+        const bit_model model = m->slot[i][m->at[i]] ^ EVEN;
         const int32_t seen = (int32_t)(model & 1023), p = (int32_t)(model >> 20);
         known += seen > 0;
         /* What has been seen once is believed less than what has been seen often. */
@@ -124,7 +122,7 @@ static int text_bit(text_model *m, range_coder *c, const int decoding, uint32_t 
     }
     for (int i = 0; i < CONTEXTS; i++) {
         bit_model *model = &m->slot[i][m->at[i]];
-        *model = learn(*model, bit ? SUREST : UNLIKELIEST, &m->rates);
+        *model = learn(*model ^ EVEN, bit ? SUREST : UNLIKELIEST, &m->rates) ^ EVEN;
     }
     return bit;
 }

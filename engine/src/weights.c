@@ -13,14 +13,14 @@ enum { KEPT = 24 }; /* how many bits' worth of certainty a model takes along to 
  * whichever is nearer to most; the bit below the leading one; then the rest. */
 SQZ_INLINE int32_t code_weight(range_coder *c, const int decoding, weight_model *m, int32_t predicted,
                                int32_t expected, const int downwards, uint32_t longest, int32_t weight,
-                               const learning_rates *rates) {
-    const uint32_t level = level_of(predicted), magnitude = (uint32_t)size_of(weight);
+                               const learning_rates *rates, const level_table *levels) {
+    const uint32_t level = level_of(levels, predicted), magnitude = (uint32_t)size_of(weight);
     if (!code_bit(c, decoding, &m->zero[level], weight != 0, rates)) return 0;
 
     const int expect_negative = expected < 0;
     const int negative =
-        code_free_bit(c, decoding, &m->sign[level_of(size_of(expected))], (weight < 0) != expect_negative, rates) !=
-        expect_negative;
+        code_free_bit(c, decoding, &m->sign[level_of(levels, size_of(expected))], (weight < 0) != expect_negative,
+                      rates) != expect_negative;
 
     const uint32_t given = decoding ? 0 : top_bit(magnitude | (magnitude == 0)) + 1;
     uint32_t length;
@@ -56,13 +56,14 @@ SQZ_INLINE void code_row(sqz_weights *w, const int decoding, const predictor *p,
     const uint32_t inputs = w->context.shape.inputs;
     const int32_t *restrict magnitude = w->context.magnitude, *restrict expected = w->context.expected;
     weight_model *restrict model = &w->model;
-    const learning_rates *restrict rates = &w->rates;
+    const learning_rates *restrict rates = &w->slow_rates;
+    const level_table *restrict levels = &w->levels;
     const predictor terms = *p;
     range_coder coder = w->body;
     recent r = {w->context.slow, w->context.slow, w->context.slow};
     for (uint32_t i = 0; i < inputs; i++) {
         const int32_t weight = code_weight(&coder, decoding, model, predict(&r, &terms, magnitude[i]), expected[i],
-                                           downwards, longest, decoding ? 0 : row[i], rates);
+                                           downwards, longest, decoding ? 0 : row[i], rates, levels);
         remember(&r, weight);
         if (decoding) row[i] = (int16_t)weight;
     }
@@ -81,7 +82,7 @@ SQZ_INLINE int code_filters(sqz_weights *w, const int decoding, const predictor 
     for (uint32_t filter = 0; filter < c->shape.filters; filter++) {
         const size_t own = (size_t)filter * inputs * positions, size = (size_t)inputs * positions;
         const int empty = code_bit(&w->body, decoding, &w->model.empty,
-                                   !decoding && is_empty(source, own, size), &w->rates);
+                                   !decoding && is_empty(source, own, size), &w->slow_rates);
         if (empty) {
             if (decoding) memset(out + own, (uint8_t)source->origin, size);
             continue;
@@ -204,7 +205,7 @@ static sqz_error decode_huffman(sqz_weights *w, const sqz_tensor *t, uint8_t *ou
                                 weight_range allowed) {
     const size_t size = tensor_size(t);
     for (int i = 0; i < 256; i++)
-        w->huffman.length[i] = (uint8_t)code_tree(&w->numbers, 1, w->byte, 0, 4, &w->rates);
+        w->huffman.length[i] = (uint8_t)code_tree(&w->numbers, 1, w->code_length, 0, 4, &w->rates);
     if (!huffman_codes(&w->huffman) || !huffman_get(&w->huffman, out, size)) return SQZ_CORRUPT;
     if (t->type == SQZ_INT8) return SQZ_OK;
     for (size_t i = 0; i < size; i++)
@@ -218,7 +219,8 @@ static void encode_huffman(sqz_weights *w, const sqz_tensor *t, const uint8_t *d
     for (size_t i = 0; i < size; i++) count[data[i]]++;
     huffman_fit(&w->huffman, count);
     (void)huffman_codes(&w->huffman);
-    for (int i = 0; i < 256; i++) (void)code_tree(&w->numbers, 0, w->byte, w->huffman.length[i], 4, &w->rates);
+    for (int i = 0; i < 256; i++) 
+        (void)code_tree(&w->numbers, 0, w->code_length, w->huffman.length[i], 4, &w->rates);
     huffman_put(&w->huffman, data, size);
 }
 
@@ -448,17 +450,19 @@ static sqz_weights *lay_out(void *workspace, size_t size) {
                            &w->context.expected};
     for (int i = 0; i < 4; i++, at += aligned(columns * 4)) *arrays[i] = (int32_t *)(void *)at;
     w->context.filter = (int16_t *)(void *)at;
-    set_learning_rates(&w->rates);
+    set_learning_rates(&w->rates, 30);
+    set_learning_rates(&w->slow_rates, 1000);
+    set_levels(&w->levels);
     set_even((bit_model *)&w->model, sizeof w->model / sizeof(bit_model));
     number_reset(&w->head);
     number_reset(&w->shared);
     number_reset(&w->integer);
     number_reset(&w->grid);
-    number_reset(&w->real);
     set_even(w->exponent, 256);
     set_even(&w->sign, 1);
     set_even(w->mantissa, 4);
     set_even(w->byte, 256);
+    set_even(w->code_length, 16);
     return w;
 }
 

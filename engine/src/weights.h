@@ -22,10 +22,11 @@ struct sqz_weights {
     range_coder numbers;   /* everything beside the weights */
     range_coder body;      /* the weights, if range coded */
     huffman huffman;       /* or so */
-    learning_rates rates;
+    learning_rates rates, slow_rates; /* of the numbers, and of the weights */
+    level_table levels;
     weight_model model;
-    number_model head, shared, integer, grid, real;
-    bit_model exponent[256], sign, mantissa[4], byte[256];
+    number_model head, shared, integer, grid;
+    bit_model exponent[256], sign, mantissa[4], byte[256], code_length[16];
     context context;
 };
 

@@ -29,8 +29,8 @@ def info(
 ) -> None:
     """Tell what a .sqz file holds and where its bytes are.
 
-    Bytes by section and by layer, bits a weight, how many weights are zero, the classes and the preparation of
-    pictures. The plot shows the bytes of each layer and how its weights are distributed.
+    Bytes by section and by layer, bits a weight, how many weights are zero, the classes and the preparation
+    of pictures. The plot shows the bytes of each layer and how its weights are distributed.
     """
     from squeezekit.format import sizes
 

@@ -27,7 +27,7 @@ from squeezekit.format.library import (
 from squeezekit.format.pack import ROLES, Take, tensor_head
 from squeezekit.graph.graph import Array, Codebook, Graph, Node, dense, frozen
 
-__all__ = ["Coding", "decode_weights", "encode_weights", "weight_bytes"]
+__all__ = ["Coding", "Decoder", "Encoder", "decode_weights", "encode_weights", "weight_bytes"]
 
 Coding = Literal["range", "huffman"]
 CODINGS = ("range", "huffman")
@@ -52,8 +52,8 @@ def _columns(head: TensorHead) -> int:
     return shape[0] if head.dimensions == 1 else math.prod(shape[1:])
 
 
-class _Encoder:
-    """Encodes tensors one after the other."""
+class Encoder:
+    """Encodes tensors, which are all told beforehand, one after the other."""
 
     def __init__(self, coding: str, heads: Sequence[TensorHead]) -> None:
         size = 2 * sum(math.prod(head.shape) * np.dtype(_TYPES[head.type]).itemsize for head in heads)
@@ -81,6 +81,7 @@ class _Encoder:
         check(library().sqz_weights_add(self.state, byref(head), data.ctypes.data, pointer, count))
 
     def finish(self) -> bytes:
+        """Return the section."""
         out, written = np.empty(2 * self.body.size + 16, np.uint8), c_size_t()
         check(library().sqz_weights_end(self.state, out.ctypes.data, out.size, byref(written)))
         return out[: written.value].tobytes()
@@ -110,7 +111,7 @@ def encode_weights(graph: Graph, coding: str = "range") -> bytes:
         if not isinstance(weight, Codebook) and weight.dtype not in (np.float32, np.int8, np.uint8, np.int32):
             raise UserError(f"{name}: its {role} is of type {weight.dtype}, which files do not hold")
         heads.append(tensor_head(role, weight))
-    encoder = _Encoder(coding, heads)
+    encoder = Encoder(coding, heads)
     for head, (name, role, weight) in zip(heads, tensors, strict=True):
         multipliers = _multipliers(graph.node(name)) if head.type == INT32 else None
         try:
@@ -136,7 +137,7 @@ def weight_bytes(weight: Array | Codebook, coding: str = "range") -> int:
         Up to four dimensions; filters along the first.
     """
     head = tensor_head("weight", weight)
-    encoder = _Encoder(coding, [head])
+    encoder = Encoder(coding, [head])
     encoder.add(head, weight)
     return len(encoder.finish())
 

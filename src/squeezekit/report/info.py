@@ -117,7 +117,7 @@ def weights_plot(
     columns = 4
     rows = max(1, math.ceil(len(shown) / columns))
     with _figure(palette, 13.0, max(4.2, 1.0 + 0.24 * len(shown), 1.55 * rows + 0.6)) as figure:
-        left, right = figure.subfigures(1, 2, width_ratios=(1.0, 1.6))
+        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.0, 1.6))[0]
         _bytes(left.subplots(), shown, palette)
         panels = right.subplots(rows, columns, squeeze=False).ravel()
         for axes, layer in zip(panels, shown, strict=False):
@@ -154,7 +154,7 @@ def _bytes(axes: Axes, layers: list[Mapping[str, Any]], palette: Palette) -> Non
 
 
 def _histogram(axes: Axes, layer: Mapping[str, Any], weight: NDArray[Any], palette: Palette) -> None:
-    """Whole numbers one bar each, others in 41 bins; zeros as a number, since their bar would hide the rest."""
+    """Draw whole numbers one bar each, others in 41 bins; not the zeros, whose bar would hide the rest."""
     values = np.asarray(weight).ravel()
     others = values[values != 0]
     reach = float(np.abs(others).max()) if others.size else 1.0
@@ -170,7 +170,7 @@ def _histogram(axes: Axes, layer: Mapping[str, Any], weight: NDArray[Any], palet
     axes.set_xticks([-reach, 0, reach], [_short(-reach), "0", _short(reach)])
     axes.tick_params(labelsize=7, length=2)
     axes.set_title(
-        f"{shortened(layer['name'], 22)}\n{percent(layer['sparsity'], 0)} zero",
+        f"{shortened('.'.join(layer['name'].split('.')[-2:]), 26)}\n{percent(layer['sparsity'], 0)} zero",
         fontsize=7.5,
         fontweight="normal",
         pad=3,
