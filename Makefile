@@ -5,11 +5,12 @@ PYTHON_IN  = .venv/bin/python
 PEERS_IN   = .venv-peers/bin/python
 TEST_FLAGS = -n auto --maxprocesses 4
 
-.PHONY: help demo test lint unit peers peers-test peers-unit format constraints clean
+.PHONY: help demo test clang lint unit peers peers-test peers-unit fuzz format constraints clean
 
 help:
 	@echo "make demo         train, evaluate, predict and report on an embedded data set"
 	@echo "make test         formatting, lint, import contracts, types, tests"
+	@echo "make fuzz         ten minutes of fuzzing the decoder"
 	@echo "make format       let ruff format and mend the code"
 	@echo "make peers        .venv-peers with every peer that squeezekit is measured against"
 	@echo "make constraints  write constraints.txt anew from .venv"
@@ -20,7 +21,11 @@ demo:
 	.venv/bin/squeezekit demo
 
 # Quickest first; the whole test suite last, so that its closing line is the last line.
-test: lint peers-unit unit
+test: clang lint peers-unit unit
+
+# What fuzzing the C library needs. Where it cannot be installed, that test says so and is skipped; in CI it fails.
+clang:
+	@scripts/environment.sh clang
 
 lint:
 	@scripts/environment.sh .venv train,dev
@@ -44,6 +49,10 @@ peers-test:
 peers:
 	@scripts/environment.sh .venv train,dev
 	@PEERS=all scripts/environment.sh peers .venv-peers
+
+fuzz: clang
+	@scripts/environment.sh .venv train,dev
+	$(PYTHON_IN) benchmarks/fuzz.py --minutes 10
 
 format:
 	@scripts/environment.sh .venv train,dev

@@ -2,6 +2,7 @@
 # Makes or mends a virtual environment of this checkout; quick when there is nothing to do.
 #
 #   scripts/environment.sh FOLDER EXTRAS      e.g. .venv train,dev
+#   scripts/environment.sh clang              clang, if it can be installed
 #   scripts/environment.sh peers FOLDER       .venv as it is, and torchvision (PEERS=all: every peer) on top of it
 #
 # PYTHON names the interpreter (default: the first of python3, python3.13, ... that is new enough).
@@ -114,4 +115,14 @@ peers_environment() {
   echo "$key $what" >"$stamp"
 }
 
-if [ "${1:-}" = peers ]; then peers_environment "$2"; else main_environment "$1" "$2"; fi
+# clang, with libFuzzer: never fatal here, since only one test needs it.
+ensure_clang() {
+  command -v clang >/dev/null && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing clang"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq clang; } >/dev/null || true
+  fi
+  command -v clang >/dev/null || say "WITHOUT clang: the decoder will not be fuzzed (sudo apt-get install clang)"
+}
+
+if [ "${1:-}" = peers ]; then peers_environment "$2"; elif [ "${1:-}" = clang ]; then ensure_clang; else main_environment "$1" "$2"; fi
