@@ -1,15 +1,15 @@
-"""How small does the authors' published SqueezeNet become without a single weight changing, and how fast is it back?
+"""How small does the authors' published SqueezeNet become without a weight changing, and how fast is it back?
 
     python benchmarks/lossless.py [--weights ../shared/weights/compressed_SqueezeNet.net]
                                   [--classes ../shared/data/imagenet-classes.csv] [--repeat 50] [--json]
 
-The published file (Deep Compression, before its Huffman coding) is re-coded as .sqz with both codings; weights
-and biases are compared bit by bit. Beside it the general-purpose compressors, where installed, on the same
-file; and the entropy of the weights' indices layer by layer, which no code without contexts can beat (and which
+The published file (Deep Compression, before its Huffman coding) is re-coded as .sqz with both codings; all
+weights and biases are compared bit by bit. Beside it the general-purpose compressors, where installed, on the
+same file; and the entropy of the weights' indices layer by layer, which no code without contexts can beat (it
 counts neither the shared values nor the biases).
 
-Then the time to decode all weights of the file on one thread, and of the same network rounded to about two bits
-a weight (8-bit integers, a step of 0.42 mean magnitudes), in processor time: the median of many.
+Then the time to decode all weights of the file on one thread, and of the same network rounded to about two
+bits a weight (8-bit integers, a step of 0.42 mean magnitudes), in processor time: the median of many.
 """
 
 from __future__ import annotations
@@ -191,7 +191,8 @@ def main() -> int:
         row = found[coding]
         print(
             f".sqz, {coding:<22} {row['bytes']:>9,} bytes, with labels {row['bytes_with_labels']:,}; "
-            f"{'identical' if row['identical'] else 'DIFFERENT'}; weights decoded in {row['decode_ms']['median']} ms"
+            f"{'identical' if row['identical'] else 'DIFFERENT'}; "
+            f"weights decoded in {row['decode_ms']['median']} ms"
         )
     print(f"rounded: entropy             {found['rounded']['entropy']:>9,} bytes")
     for coding in ("huffman", "range"):
