@@ -1,5 +1,5 @@
-/* fuzz_file.c: any bytes as a file, through all four steps of reading. Checksums are mended first, or nothing that
- * is made up would ever get past them. */
+/* fuzz_file.c: any bytes as a file, through all four steps of reading. Checksums are mended first, or nothing
+ * that is made up would ever get past them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +33,8 @@ static uint8_t *text_of(const sqz_section *section, size_t *size) {
     if (sqz_text_size(section->data, section->size, size) != SQZ_OK || *size > 1 << 14) return NULL;
     uint8_t *text = malloc(*size + 1);
     void *workspace = malloc(sqz_text_workspace());
-    if (sqz_text_decode(text, *size, section->data, section->size, workspace, sqz_text_workspace()) != SQZ_OK) abort();
+    if (sqz_text_decode(text, *size, section->data, section->size, workspace, sqz_text_workspace()) != SQZ_OK)
+        abort();
     free(workspace);
     return text;
 }
@@ -61,7 +62,8 @@ static void read_weights(const sqz_section *section, const sqz_tensor *tensors, 
             uint32_t n = multiplier_count;
             const int biases = tensors[i].type == SQZ_INT32;
             const int with = biases && multiplier_count == numbers_of(&tensors[i]);
-            if (sqz_weights_next(weights, &tensors[i], out, biases ? with ? multipliers : NULL : values, &n) != SQZ_OK)
+            if (sqz_weights_next(weights, &tensors[i], out, biases ? with ? multipliers : NULL : values,
+                                 &n) != SQZ_OK)
                 break;
             multiplier_count = 0;
             if (tensors[i].type == SQZ_FLOAT32) {

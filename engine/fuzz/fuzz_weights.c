@@ -1,5 +1,5 @@
-/* fuzz_weights.c: a few bytes that say which tensors there are, the rest a weights section. What decodes must come
- * back when it is encoded and decoded again. */
+/* fuzz_weights.c: a few bytes that say which tensors there are, the rest a weights section. What decodes must
+ * come back when it is encoded and decoded again. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +27,8 @@ static size_t take_tensors(tensor_data *out, const uint8_t *data) {
         memset(&out[i], 0, sizeof out[i]);
         t->type = data[0] % 5;
         t->dimensions = data[0] / 5 % 4 + 1;
-        const uint32_t sizes[4] = {data[1] % 32 + 1u, data[2] % 64 + 1u, data[3] % 4 + 1u, data[3] / 4 % 4 + 1u};
+        const uint32_t sizes[4] = {data[1] % 32 + 1u, data[2] % 64 + 1u, data[3] % 4 + 1u,
+                                   data[3] / 4 % 4 + 1u};
         out[i].size = 1;
         for (uint32_t j = 0; j < 4; j++) {
             t->shape[j] = j < t->dimensions ? sizes[j] : 1;
@@ -54,7 +55,8 @@ static const float *extra(const tensor_data *t, int i, uint32_t *count) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 4 * TENSORS) return 0;
     tensor_data tensors[TENSORS];
-    const size_t columns = take_tensors(tensors, data), workspace_size = sqz_weights_workspace((uint32_t)columns);
+    const size_t columns = take_tensors(tensors, data),
+                 workspace_size = sqz_weights_workspace((uint32_t)columns);
     void *workspace = malloc(workspace_size);
     sqz_weights *w;
     int decoded = 0;

@@ -1,7 +1,8 @@
 /* sqz.h: reads and writes the pieces of a .sqz file.
  *
- * C11. No allocation, no global state, no input or output, no dependency: every function works on memory that the
- * caller owns, so any number of files can be read side by side. docs/format.md of the repository describes the bytes.
+ * C11. No allocation, no global state, no input or output, no dependency: every function works on memory that
+ * the caller owns, so any number of files can be read side by side. docs/format.md of the repository
+ * describes the bytes.
  *
  * Reading a file takes four steps:
  *
@@ -10,8 +11,9 @@
  *   3. sqz_graph_open/next walks the nodes; operators, shapes, order and sizes are checked on the way.
  *   4. sqz_weights_open/next decodes the weights of each node, in the nodes' order.
  *
- * Nothing that a file says is used before it is checked. A damaged or hostile file ends in an error code; it never
- * makes a function read or write outside of what it was given, and never run longer than the sizes it was given allow.
+ * Nothing that a file says is used before it is checked. A damaged or hostile file ends in an error code; it
+ * never makes a function read or write outside of what it was given, and never run longer than the sizes it
+ * was given allow.
  */
 #ifndef SQZ_H
 #define SQZ_H
@@ -35,7 +37,7 @@ extern "C" {
 #define SQZ_VERSION_MAJOR 1
 #define SQZ_VERSION_MINOR 0
 
-/* ---- Errors ---------------------------------------------------------------------------------------------------- */
+/* ---- Errors ---------------------------------------------------------------------------------- */
 
 typedef enum sqz_error {
     SQZ_OK = 0,
@@ -53,19 +55,19 @@ typedef enum sqz_error {
 /* The name, "SQZ_TRUNCATED" for SQZ_TRUNCATED; "SQZ_UNKNOWN" for what is none. Never NULL. */
 SQZ_API const char *sqz_error_name(sqz_error error);
 
-/* ---- Limits ---------------------------------------------------------------------------------------------------- */
+/* ---- Limits ---------------------------------------------------------------------------------- */
 
-#define SQZ_MAX_TEXT ((size_t)1 << 24)     /* bytes of a decoded text section */
-#define SQZ_MAX_WEIGHTS ((size_t)1 << 30)  /* numbers in all tensors of a file together */
+#define SQZ_MAX_TEXT ((size_t)1 << 24)    /* bytes of a decoded text section */
+#define SQZ_MAX_WEIGHTS ((size_t)1 << 30) /* numbers in all tensors of a file together */
 #define SQZ_MAX_NODES 65535
-#define SQZ_MAX_INPUTS 255                 /* of one node */
-#define SQZ_MAX_NAME 255                   /* bytes of a node's name */
-#define SQZ_MAX_SIZE (1u << 24)            /* of any size in a shape or an attribute */
-#define SQZ_MAX_VALUE (((uint64_t)1 << 31) - 1)  /* numbers in one value that flows */
+#define SQZ_MAX_INPUTS 255                      /* of one node */
+#define SQZ_MAX_NAME 255                        /* bytes of a node's name */
+#define SQZ_MAX_SIZE (1u << 24)                 /* of any size in a shape or an attribute */
+#define SQZ_MAX_VALUE (((uint64_t)1 << 31) - 1) /* numbers in one value that flows */
 /* What a section of n bytes may decode to: so many items for each of its n + 16 bytes. */
 #define SQZ_MAX_EXPANSION 16384
 
-/* ---- The file -------------------------------------------------------------------------------------------------- */
+/* ---- The file -------------------------------------------------------------------------------- */
 
 enum { SQZ_GRAPH, SQZ_LABELS, SQZ_WEIGHTS, SQZ_METADATA, SQZ_SECTIONS };
 
@@ -87,14 +89,14 @@ SQZ_API sqz_error sqz_file_open(sqz_file *file, const void *data, size_t size);
 /* How many bytes sqz_file_write writes. */
 SQZ_API size_t sqz_file_size(const sqz_file *file);
 
-/* Writes header, section table and sections. `major` and `minor` of `file` are not used: the library's own are written.
- * SQZ_SPACE, SQZ_LIMIT (a section of 4 GiB or more). */
+/* Writes header, section table and sections. `major` and `minor` of `file` are not used: the library's own
+ * are written. SQZ_SPACE, SQZ_LIMIT (a section of 4 GiB or more). */
 SQZ_API sqz_error sqz_file_write(const sqz_file *file, void *out, size_t capacity);
 
 /* CRC-32 (IEEE 802.3, as in zlib) of `size` bytes. */
 SQZ_API uint32_t sqz_crc32(const void *data, size_t size);
 
-/* ---- Text ------------------------------------------------------------------------------------------------------ */
+/* ---- Text ------------------------------------------------------------------------------------ */
 
 /* Bytes of workspace that encoding and decoding a text need. Any alignment will do, for all workspaces. */
 SQZ_API size_t sqz_text_workspace(void);
@@ -112,7 +114,7 @@ SQZ_API sqz_error sqz_text_decode(void *out, size_t capacity, const void *data, 
 SQZ_API sqz_error sqz_text_encode(void *out, size_t capacity, size_t *written, const void *text, size_t size,
                                   void *workspace, size_t workspace_size);
 
-/* ---- The graph ------------------------------------------------------------------------------------------------- */
+/* ---- The graph ------------------------------------------------------------------------------- */
 
 typedef struct sqz_value { /* something that flows: a node's result, or the network's input */
     uint32_t dimensions;   /* 3: channels, height, width; 1: channels */
@@ -136,37 +138,39 @@ enum { SQZ_MAX_TENSORS = 4, SQZ_MAX_ROLES = 12, SQZ_MAX_OPERATORS = 32 };
 typedef struct sqz_node {
     const char *name; /* name_size bytes of UTF-8, not terminated */
     uint32_t name_size;
-    uint32_t op;      /* sqz_operator_name tells */
-    uint32_t inputs;  /* how many values it reads */
+    uint32_t op;                    /* sqz_operator_name tells */
+    uint32_t inputs;                /* how many values it reads */
     uint32_t input[SQZ_MAX_INPUTS]; /* their numbers: 0 is the network's input, i + 1 the result of node i */
     /* Attributes; 0 where the operator has none of this name. */
     uint32_t kernel[2], stride[2], padding[4], dilation[2];
     uint32_t groups, activation, logits, ceil_mode, count_include_pad, start, end, size;
-    double real[3]; /* batch_norm: eps; local_response_norm: alpha, beta, k */
+    double real[3];  /* batch_norm: eps; local_response_norm: alpha, beta, k */
     sqz_value value; /* what it computes */
     uint32_t tensors;
     sqz_tensor tensor[SQZ_MAX_TENSORS];
 } sqz_node;
 
 typedef struct sqz_graph {
-    uint32_t int8;  /* 1: uint8 values and int8 weights; 0: float32 */
-    uint32_t nodes; /* how many */
-    uint32_t done;  /* how many sqz_graph_next has given */
+    uint32_t int8;   /* 1: uint8 values and int8 weights; 0: float32 */
+    uint32_t nodes;  /* how many */
+    uint32_t done;   /* how many sqz_graph_next has given */
     uint32_t output; /* which value is the result; known once sqz_graph_next has returned SQZ_END */
     sqz_value input;
-    const uint8_t *at, *end;  /* private */
-    sqz_value *values;        /* private */
-    uint64_t weights;         /* numbers in all tensors so far */
+    const uint8_t *at, *end; /* private */
+    sqz_value *values;       /* private */
+    uint64_t weights;        /* numbers in all tensors so far */
 } sqz_graph;
 
-/* Reads the head of a decoded graph section. `bytes` must outlive `graph`. SQZ_TRUNCATED, SQZ_CORRUPT, SQZ_LIMIT. */
+/* Reads the head of a decoded graph section. `bytes` must outlive `graph`.
+ * SQZ_TRUNCATED, SQZ_CORRUPT, SQZ_LIMIT. */
 SQZ_API sqz_error sqz_graph_open(sqz_graph *graph, const void *bytes, size_t size);
 
 /* Gives memory for what sqz_graph_next remembers of each node: graph->nodes + 1 values. SQZ_SPACE. */
 SQZ_API sqz_error sqz_graph_values(sqz_graph *graph, sqz_value *values, size_t count);
 
-/* Reads one node: its operator, inputs (all of them computed before it), attributes, tensors, and the shape of its
- * result. SQZ_END after the last one, when graph->output is set. SQZ_TRUNCATED, SQZ_CORRUPT, SQZ_LIMIT. */
+/* Reads one node: its operator, inputs (all of them computed before it), attributes, tensors, and the shape
+ * of its result. SQZ_END after the last one, when graph->output is set. SQZ_TRUNCATED, SQZ_CORRUPT,
+ * SQZ_LIMIT. */
 SQZ_API sqz_error sqz_graph_next(sqz_graph *graph, sqz_node *node);
 
 /* Names by number; NULL where there is none of this number. */
@@ -174,56 +178,65 @@ SQZ_API const char *sqz_operator_name(uint32_t op);
 SQZ_API const char *sqz_role_name(uint32_t role);
 SQZ_API const char *sqz_activation_name(uint32_t activation);
 
-/* ---- The weights ----------------------------------------------------------------------------------------------- */
+/* ---- The weights ----------------------------------------------------------------------------- */
 
 typedef enum sqz_coding {
     SQZ_RANGE,  /* adaptive range coding with contexts: the smallest */
-    SQZ_HUFFMAN /* canonical Huffman codes, one table a tensor: Deep Compression's, and the simplest to decode */
+    SQZ_HUFFMAN /* canonical Huffman codes, one table a tensor: Deep Compression's, quickest to decode */
 } sqz_coding;
 
 typedef struct sqz_weights sqz_weights; /* lives in the workspace */
 
-/* Bytes of workspace for tensors of at most `columns` numbers a filter (the product of all dimensions but the first). */
+/* Bytes of workspace for tensors of at most `columns` numbers a filter (the product of all dimensions but the
+ * first). */
 SQZ_API size_t sqz_weights_workspace(uint32_t columns);
 
-/* Begins to decode a weights section, which must outlive `*weights`. SQZ_TRUNCATED, SQZ_CORRUPT, SQZ_SPACE. */
+/* Begins to decode a weights section, which must outlive `*weights`.
+ * SQZ_TRUNCATED, SQZ_CORRUPT, SQZ_SPACE. */
 SQZ_API sqz_error sqz_weights_open(sqz_weights **weights, const void *data, size_t size, void *workspace,
                                    size_t workspace_size);
 
 /* Decodes the next tensor, in the order in which the graph has them.
+ *
  * out      one number of the tensor's type for each of its places, uint8 for a codebook
- * values   of a codebook: room for 256 float32 values, of which `*count` are written
- *          of int32: the multipliers of the same node (they come before its biases) and in `*count` how many they are;
- *          of other types, and where there are no multipliers, NULL
- * SQZ_CORRUPT, SQZ_LIMIT (more numbers than such a section can hold), SQZ_SPACE (a filter larger than the workspace). */
+ * values   of a codebook: room for 256 float32 values, of which `*count` are written;
+ *          of int32: the multipliers of the same node (they come before its biases), `*count` of them;
+ *          of other types, and where there are no multipliers: NULL
+ *
+ * SQZ_CORRUPT, SQZ_LIMIT (more numbers than such a section can hold), SQZ_SPACE (a filter larger than the
+ * workspace). */
 SQZ_API sqz_error sqz_weights_next(sqz_weights *weights, const sqz_tensor *tensor, void *out, float *values,
                                    uint32_t *count);
 
-/* How many bits of the section have been used so far, to within a few bits: what a tensor cost is the difference. */
+/* How many bits of the section have been used so far, to within a few bits: what a tensor cost is the
+ * difference. */
 SQZ_API uint64_t sqz_weights_position(const sqz_weights *weights);
 
 /* Which coding the section uses. */
 SQZ_API sqz_coding sqz_weights_coding(const sqz_weights *weights);
 
-/* Begins to encode. `numbers` and `body` are two buffers of `capacity` bytes each; that every call of sqz_weights_add
- * has room is certain with twice the bytes of all tensors plus 4096. SQZ_SPACE, SQZ_ARGUMENT (no such coding). */
+/* Begins to encode. `numbers` and `body` are two buffers of `capacity` bytes each; that every call of
+ * sqz_weights_add has room is certain with twice the bytes of all tensors plus 4096. SQZ_SPACE, SQZ_ARGUMENT
+ * (no such coding). */
 SQZ_API sqz_error sqz_weights_begin(sqz_weights **weights, sqz_coding coding, void *numbers, void *body,
                                     size_t capacity, void *workspace, size_t workspace_size);
 
-/* Encodes a tensor; the arguments are those of sqz_weights_next. Equal tensors give equal bytes on every machine.
- * SQZ_SPACE, SQZ_ARGUMENT (a codebook whose values do not rise, an index beyond them). */
+/* Encodes a tensor; the arguments are those of sqz_weights_next. Equal tensors give equal bytes on every
+ * machine. SQZ_SPACE, SQZ_ARGUMENT (a codebook whose values do not rise, an index beyond them). */
 SQZ_API sqz_error sqz_weights_add(sqz_weights *weights, const sqz_tensor *tensor, const void *data,
                                   const float *values, uint32_t count);
 
 /* Writes the finished section; 16 bytes more than the two buffers hold are enough. SQZ_SPACE. */
 SQZ_API sqz_error sqz_weights_end(sqz_weights *weights, void *out, size_t capacity, size_t *written);
 
-/* How many bits of a bias a file may leave out when its channel's multiplier is `multiplier`: what is below a quarter to
- * an eighth of a step of the result. Biases that all are multiples of these powers of two take that much less. 0 to 30. */
+/* How many bits of a bias a file may leave out when its channel's multiplier is `multiplier`: what is below a
+ * quarter to an eighth of a step of the result. Biases that all are multiples of these powers of two take
+ * that much less. 0 to 30. */
 SQZ_API int sqz_bias_shift(float multiplier);
 
-/* Multiplier number k of the grid that starts at `base`: base * 2^(k / 16), computed so that every machine gets the
- * same float32. Multipliers that all lie on one such grid take a few bits each in a file, others about three bytes. */
+/* Multiplier number k of the grid that starts at `base`: base * 2^(k / 16), computed so that every machine
+ * gets the same float32. Multipliers that all lie on one such grid take a few bits each in a file, others
+ * about three bytes. */
 SQZ_API float sqz_grid(float base, int32_t k);
 
 #ifdef __cplusplus

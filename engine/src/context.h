@@ -1,15 +1,18 @@
 /* context.h: what is known about a weight before it is decoded.
  *
- * A tensor is a list of filters (its first dimension), each of `inputs` kernels of height x width numbers. Filters are
- * coded one after the other; in a filter, all inputs at the kernel's first position, then at the next.
+ * A tensor is a list of filters (its first dimension), each of `inputs` kernels of height x width numbers.
+ * Filters are coded one after the other; in a filter, all inputs at the kernel's first position, then at the
+ * next.
  *
- * Two numbers are predicted for every weight, as weighted sums whose weights the encoder has fitted and stored:
+ * Two numbers are predicted for every weight, as weighted sums whose weights the encoder has fitted and
+ * stored:
  *
  *   the weight itself,   from its neighbours in the kernel and the mean of earlier filters at the same place;
- *   its magnitude,       from the magnitudes of the same, the recent ones of this filter, and the first prediction.
+ *   its magnitude,       from the magnitudes of the same, the recent ones of this filter, and the first
+ * prediction.
  *
- * The predicted magnitude, on a logarithmic scale, is the context in which the magnitude is coded; the prediction of
- * the weight is the context of its sign. Everything counts in 256ths and is exact.
+ * The predicted magnitude, on a logarithmic scale, is the context in which the magnitude is coded; the
+ * prediction of the weight is the context of its sign. Everything counts in 256ths and is exact.
  */
 #ifndef SQZ_CONTEXT_H
 #define SQZ_CONTEXT_H
@@ -23,8 +26,8 @@ enum {
     NEIGHBOURS = 12,
     /* Weights of the prediction of a weight, in 64ths: its neighbours, then the mean of earlier filters. */
     SIGNED_TERMS = NEIGHBOURS + 1,
-    /* Of its magnitude: the neighbours; mean of earlier filters; this filter so far, slow and fast; the predicted
-     * weight's magnitude; a constant. */
+    /* Of its magnitude: the neighbours; mean of earlier filters; this filter so far, slow and fast; the
+     * predicted weight's magnitude; a constant. */
     MAGNITUDE_TERMS = NEIGHBOURS + 5,
     LEVELS = 48
 };
@@ -39,7 +42,8 @@ typedef struct kernel_shape {
     uint32_t filters, inputs, height, width;
 } kernel_shape;
 
-/* The state of one pass over a tensor. The arrays have one number a place of a filter, position by position. */
+/* The state of one pass over a tensor. The arrays have one number a place of a filter, position by position.
+ */
 typedef struct context {
     kernel_shape shape;
     int32_t *mean_magnitude, *mean_signed; /* of earlier filters, moving averages */
@@ -49,7 +53,7 @@ typedef struct context {
 } context;
 
 /* Where the neighbours lie: rows and columns before the weight's own. */
-static const int8_t neighbour[NEIGHBOURS][2] = {{0, -1}, {-1, 0}, {-1, -1}, {-1, 1}, {0, -2},  {-2, 0},
+static const int8_t neighbour[NEIGHBOURS][2] = {{0, -1},  {-1, 0}, {-1, -1}, {-1, 1}, {0, -2},  {-2, 0},
                                                 {-2, -1}, {-2, 1}, {-1, -2}, {-1, 2}, {-2, -2}, {-2, 2}};
 
 SQZ_INLINE int32_t size_of(int32_t x) { return x < 0 ? -x : x; }
@@ -99,14 +103,15 @@ static inline void find_neighbours(const context *c, uint32_t position, const in
     for (int which = 0; which < NEIGHBOURS; which++) {
         const int y = row + neighbour[which][0], x = column + neighbour[which][1];
         const int inside = y >= 0 && x >= 0 && x < (int)c->shape.width;
-        near[which] =
-            inside ? c->filter + ((size_t)y * c->shape.width + (size_t)x) * c->shape.inputs : NULL;
+        near[which] = inside ? c->filter + ((size_t)y * c->shape.width + (size_t)x) * c->shape.inputs : NULL;
     }
 }
 
-/* Adds one neighbour's share to both sums. Each product fits 16 bits times 16 bits, which compilers do by the dozen. */
-static inline void add_neighbour(int32_t *restrict magnitude, int32_t *restrict expected, const int16_t *restrict near,
-                                 int16_t by, int16_t by_signed, uint32_t inputs) {
+/* Adds one neighbour's share to both sums. Each product fits 16 bits times 16 bits, which compilers do by the
+ * dozen. */
+static inline void add_neighbour(int32_t *restrict magnitude, int32_t *restrict expected,
+                                 const int16_t *restrict near, int16_t by, int16_t by_signed,
+                                 uint32_t inputs) {
     for (uint32_t i = 0; i < inputs; i++) {
         const int16_t x = near[i], size = (int16_t)(x < 0 ? -x : x);
         magnitude[i] += (int32_t)by * size;
@@ -121,17 +126,20 @@ static inline void context_position(context *c, const predictor *p, uint32_t pos
     const int32_t *restrict mean_signed = c->mean_signed + (size_t)position * inputs;
     int32_t *restrict magnitude = c->magnitude, *restrict expected = c->expected;
     const int32_t from_mean = p->magnitude_term[NEIGHBOURS], constant = 4 * p->magnitude_term[NEIGHBOURS + 4];
-    const int32_t from_mean_signed = p->signed_term[NEIGHBOURS], from_expected = p->magnitude_term[NEIGHBOURS + 3];
+    const int32_t from_mean_signed = p->signed_term[NEIGHBOURS],
+                  from_expected = p->magnitude_term[NEIGHBOURS + 3];
     const int16_t *near[NEIGHBOURS];
     find_neighbours(c, position, near);
     for (uint32_t i = 0; i < inputs; i++) magnitude[i] = expected[i] = 0;
     for (int which = 0; which < NEIGHBOURS; which++)
         if (near[which] != NULL && (p->magnitude_term[which] != 0 || p->signed_term[which] != 0))
-            add_neighbour(magnitude, expected, near[which], p->magnitude_term[which], p->signed_term[which], inputs);
+            add_neighbour(magnitude, expected, near[which], p->magnitude_term[which], p->signed_term[which],
+                          inputs);
     for (uint32_t i = 0; i < inputs; i++) {
         const int32_t likely = (256 * expected[i] + from_mean_signed * mean_signed[i]) / 64;
         expected[i] = likely;
-        magnitude[i] = 256 * magnitude[i] + from_mean * mean_magnitude[i] + from_expected * size_of(likely) + constant;
+        magnitude[i] =
+            256 * magnitude[i] + from_mean * mean_magnitude[i] + from_expected * size_of(likely) + constant;
     }
 }
 
@@ -140,8 +148,8 @@ typedef struct recent {
     int32_t slow, fast, last;
 } recent;
 
-/* The predicted magnitude at an input, from all that came before it but the very last (so that the last need not be
- * known yet when the next is predicted). */
+/* The predicted magnitude at an input, from all that came before it but the very last (so that the last need
+ * not be known yet when the next is predicted). */
 SQZ_INLINE int32_t predict(recent *r, const predictor *p, int32_t known) {
     const int32_t sum =
         known + p->magnitude_term[NEIGHBOURS + 1] * r->slow + p->magnitude_term[NEIGHBOURS + 2] * r->fast;
@@ -152,7 +160,8 @@ SQZ_INLINE int32_t predict(recent *r, const predictor *p, int32_t known) {
 
 SQZ_INLINE void remember(recent *r, int32_t weight) { r->last = 256 * size_of(weight); }
 
-/* After a position: the averages over filters move towards it, by 1 / (n + 2) at filter n, and 1 / 32 later. */
+/* After a position: the averages over filters move towards it, by 1 / (n + 2) at filter n, and 1 / 32 later.
+ */
 static inline void context_learn(context *c, uint32_t position, uint32_t filter) {
     const uint32_t inputs = c->shape.inputs;
     const int16_t *restrict weight = c->filter + (size_t)position * inputs;

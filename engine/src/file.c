@@ -1,4 +1,5 @@
-/* file.c: the container: magic, version, and sections with length and checksum. docs/format.md, "The file". */
+/* file.c: the container: magic, version, and sections with length and checksum. docs/format.md, "The file".
+ */
 #include <string.h>
 
 #include "sqz.h"
@@ -26,7 +27,8 @@ uint32_t sqz_crc32(const void *data, size_t size) {
     return ~crc;
 }
 
-/* The head is: magic, major, minor, number of sections, 0; length and checksum of each; checksum of all this. */
+/* The head is: magic, major, minor, number of sections, 0; length and checksum of each; checksum of all this.
+ */
 static size_t head_size(uint32_t sections) { return HEAD + (size_t)sections * ENTRY + 4; }
 
 sqz_error sqz_file_open(sqz_file *file, const void *data, size_t size) {
@@ -39,7 +41,8 @@ sqz_error sqz_file_open(sqz_file *file, const void *data, size_t size) {
     file->minor = bytes[5];
     if (file->major > SQZ_VERSION_MAJOR) return SQZ_NEWER;
     const uint32_t sections = bytes[6];
-    if (file->major < 1 || sections < SQZ_SECTIONS || sections > MOST_SECTIONS || bytes[7] != 0) return SQZ_CORRUPT;
+    if (file->major < 1 || sections < SQZ_SECTIONS || sections > MOST_SECTIONS || bytes[7] != 0)
+        return SQZ_CORRUPT;
     const size_t head = head_size(sections);
     if (size < head) return SQZ_TRUNCATED;
     if (get32(bytes + head - 4) != sqz_crc32(bytes, head - 4)) return SQZ_CHECKSUM;
@@ -86,7 +89,8 @@ sqz_error sqz_file_write(const sqz_file *file, void *out, size_t capacity) {
 }
 
 const char *sqz_error_name(sqz_error error) {
-    static const char *const names[] = {"SQZ_OK",       "SQZ_END",     "SQZ_NO_SQZ", "SQZ_NEWER", "SQZ_TRUNCATED",
-                                        "SQZ_CHECKSUM", "SQZ_CORRUPT", "SQZ_LIMIT",  "SQZ_SPACE", "SQZ_ARGUMENT"};
+    static const char *const names[] = {"SQZ_OK",        "SQZ_END",      "SQZ_NO_SQZ",  "SQZ_NEWER",
+                                        "SQZ_TRUNCATED", "SQZ_CHECKSUM", "SQZ_CORRUPT", "SQZ_LIMIT",
+                                        "SQZ_SPACE",     "SQZ_ARGUMENT"};
     return (unsigned)error < sizeof names / sizeof *names ? names[error] : "SQZ_UNKNOWN";
 }

@@ -1,7 +1,7 @@
 /* fit.c: least squares for the two predictions of context.h.
  *
- * The sums are taken in double precision, in a fixed order and without contraction, so every machine finds the same
- * predictor. (A decoder does none of this: it reads the predictor from the file.)
+ * The sums are taken in double precision, in a fixed order and without contraction, so every machine finds
+ * the same predictor. (A decoder does none of this: it reads the predictor from the file.)
  */
 #include "fit.h"
 
@@ -50,7 +50,8 @@ static int8_t in_64ths(double x) {
 }
 
 /* One pass over the tensor as a coder makes it, collecting samples for one of the two predictions. */
-static void collect(normal_equations *n, const predictor *p, const tensor_source *weights, context *c, int of_magnitude) {
+static void collect(normal_equations *n, const predictor *p, const tensor_source *weights, context *c,
+                    int of_magnitude) {
     const uint32_t inputs = c->shape.inputs, positions = c->shape.height * c->shape.width;
     context_start(c, p);
     for (uint32_t filter = 0; filter < c->shape.filters; filter++) {
@@ -58,7 +59,8 @@ static void collect(normal_equations *n, const predictor *p, const tensor_source
         if (is_empty(weights, own, (size_t)inputs * positions)) continue; /* coded without a prediction */
         for (uint32_t position = 0; position < positions; position++) {
             int16_t *row = c->filter + (size_t)position * inputs;
-            for (uint32_t i = 0; i < inputs; i++) row[i] = weight_at(weights, own + (size_t)i * positions + position);
+            for (uint32_t i = 0; i < inputs; i++)
+                row[i] = weight_at(weights, own + (size_t)i * positions + position);
             const int16_t *near[NEIGHBOURS];
             find_neighbours(c, position, near);
             context_position(c, p, position);

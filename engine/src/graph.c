@@ -3,7 +3,7 @@
 
 #include "operators.h"
 
-/* ---- Reading bytes --------------------------------------------------------------------------------------------- */
+/* ---- Reading bytes --------------------------------------------------------------------------- */
 
 /* A reader that fails stays failed and gives zeros, so errors can be looked at once a node. */
 typedef struct reader {
@@ -29,7 +29,8 @@ static uint32_t take_byte(reader *r) {
     return byte ? *byte : 0;
 }
 
-/* Seven bits a byte, the lowest first; the upper bit says that more follow. At least `low`, at most `high`. */
+/* Seven bits a byte, the lowest first; the upper bit says that more follow. At least `low`, at most `high`.
+ */
 static uint32_t take_number(reader *r, uint32_t low, uint32_t high) {
     uint64_t value = 0;
     for (uint32_t shift = 0; shift < 35; shift += 7) {
@@ -55,7 +56,8 @@ static float take_float32(reader *r) {
     float x = 0;
     const uint8_t *at = take(r, 4);
     if (at) {
-        const uint32_t bits = (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+        const uint32_t bits =
+            (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
         if ((bits >> 23 & 255) == 255) fail(r, SQZ_CORRUPT); /* infinite, or no number */
         else memcpy(&x, &bits, 4);
     }
@@ -81,7 +83,7 @@ static void take_quantization(reader *r, sqz_value *value) {
     if (!(value->scale > 0)) fail(r, SQZ_CORRUPT);
 }
 
-/* ---- The head -------------------------------------------------------------------------------------------------- */
+/* ---- The head -------------------------------------------------------------------------------- */
 
 sqz_error sqz_graph_open(sqz_graph *graph, const void *bytes, size_t size) {
     if (graph == NULL || (bytes == NULL && size > 0)) return SQZ_ARGUMENT;
@@ -92,7 +94,8 @@ sqz_error sqz_graph_open(sqz_graph *graph, const void *bytes, size_t size) {
     sqz_value *input = &graph->input;
     input->dimensions = take_byte(&r);
     if (r.error == SQZ_OK && input->dimensions != 1 && input->dimensions != 3) return SQZ_CORRUPT;
-    for (uint32_t i = 0; i < 3; i++) input->shape[i] = i < input->dimensions ? take_number(&r, 1, SQZ_MAX_SIZE) : 1;
+    for (uint32_t i = 0; i < 3; i++)
+        input->shape[i] = i < input->dimensions ? take_number(&r, 1, SQZ_MAX_SIZE) : 1;
     if (graph->int8) take_quantization(&r, input);
     graph->nodes = take_number(&r, 0, SQZ_MAX_NODES);
     graph->at = r.at;
@@ -112,7 +115,7 @@ sqz_error sqz_graph_values(sqz_graph *graph, sqz_value *values, size_t count) {
     return SQZ_OK;
 }
 
-/* ---- A node ---------------------------------------------------------------------------------------------------- */
+/* ---- A node ---------------------------------------------------------------------------------- */
 
 static void take_attributes(reader *r, sqz_node *n, uint32_t has) {
     if (has & HAS_KERNEL) take_numbers(r, n->kernel, 2, 1);
@@ -147,7 +150,8 @@ static void take_result(reader *r, const sqz_graph *graph, sqz_node *n) {
 }
 
 static int same_quantization(const sqz_value *a, const sqz_value *b) {
-    return a->quantized == b->quantized && (!a->quantized || (a->scale == b->scale && a->zero_point == b->zero_point));
+    return a->quantized == b->quantized &&
+           (!a->quantized || (a->scale == b->scale && a->zero_point == b->zero_point));
 }
 
 /* What an int8 graph demands beyond the shapes: see docs/format.md, "Quantization". */
@@ -162,7 +166,8 @@ static void check_int8(reader *r, const sqz_graph *graph, const sqz_node *n) {
     }
 }
 
-static void take_tensor(reader *r, const sqz_graph *graph, sqz_node *n, const weight_rule *rule, uint32_t filters) {
+static void take_tensor(reader *r, const sqz_graph *graph, sqz_node *n, const weight_rule *rule,
+                        uint32_t filters) {
     const uint32_t type = graph->int8 ? rule->int8_type : rule->float_type;
     if (type == ABSENT) return;
     const uint32_t how = take_number(r, 0, 2); /* absent, plain, with a codebook */
@@ -226,7 +231,8 @@ sqz_error sqz_graph_next(sqz_graph *graph, sqz_node *n) {
 
     n->inputs = rule->fewest == rule->most ? rule->most : take_number(&r, rule->fewest, rule->most);
     /* How many values back: 1 is the node before this one. So nothing can be read before it is computed. */
-    for (uint32_t i = 0; i < n->inputs; i++) n->input[i] = graph->done + 1 - take_number(&r, 1, graph->done + 1);
+    for (uint32_t i = 0; i < n->inputs; i++)
+        n->input[i] = graph->done + 1 - take_number(&r, 1, graph->done + 1);
     take_attributes(&r, n, rule->attributes);
     take_result(&r, graph, n);
     const uint32_t filters =

@@ -123,7 +123,8 @@ int huffman_get(huffman *h, uint8_t *bytes, size_t size) {
             h->at += h->at < h->end;
             h->waiting += 8;
         }
-        const uint32_t next = (uint32_t)(h->bits >> (h->waiting - HUFFMAN_LONGEST)) & ((1u << HUFFMAN_LONGEST) - 1);
+        const uint32_t next =
+            (uint32_t)(h->bits >> (h->waiting - HUFFMAN_LONGEST)) & ((1u << HUFFMAN_LONGEST) - 1);
         const uint16_t found = h->lookup[next >> (HUFFMAN_LONGEST - HUFFMAN_LOOKUP)];
         uint32_t length = found & 15;
         if (found) bytes[i] = (uint8_t)(found >> 4);

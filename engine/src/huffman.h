@@ -1,7 +1,7 @@
 /* huffman.h: canonical Huffman codes over bytes, as in Deep Compression (arXiv:1510.00149, section 4).
  *
- * A tensor's table is the length of each byte's code, 0 to 15. Codes are given out in the order of length, then of
- * byte, and stand in the stream with their first bit uppermost.
+ * A tensor's table is the length of each byte's code, 0 to 15. Codes are given out in the order of length,
+ * then of byte, and stand in the stream with their first bit uppermost.
  */
 #ifndef SQZ_HUFFMAN_H
 #define SQZ_HUFFMAN_H
@@ -14,13 +14,14 @@ enum { HUFFMAN_LONGEST = 15, HUFFMAN_LOOKUP = 11 };
 typedef struct huffman {
     uint8_t length[256];
     uint16_t code[256];
-    uint16_t lookup[1 << HUFFMAN_LOOKUP]; /* by the next bits: byte << 4 | length; 0 where the code is longer */
-    uint16_t first[HUFFMAN_LONGEST + 2];  /* by length: the first code, */
+    uint16_t
+        lookup[1 << HUFFMAN_LOOKUP]; /* by the next bits: byte << 4 | length; 0 where the code is longer */
+    uint16_t first[HUFFMAN_LONGEST + 2];    /* by length: the first code, */
     uint16_t order_at[HUFFMAN_LONGEST + 2]; /* where its bytes begin in `order` */
     uint8_t order[256];
     /* The stream. */
     uint64_t bits;
-    uint32_t waiting;  /* how many of `bits`, its lowest, are waiting */
+    uint32_t waiting; /* how many of `bits`, its lowest, are waiting */
     const uint8_t *from, *at, *end;
     uint8_t *out, *out_at, *out_end;
     int overflow;

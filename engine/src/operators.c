@@ -1,6 +1,9 @@
-/* operators.c: the table itself, and the names. New operators go to the end: their place is their number in files. */
+/* operators.c: the table itself, and the names. New operators go to the end: their place is their number in
+ * files. */
 #include "operators.h"
 
+/* One line an operator: */
+/* clang-format off */
 #define WINDOW (HAS_KERNEL | HAS_STRIDE | HAS_PADDING)
 #define MATRIX(role_length) \
     {ROLE_WEIGHT, role_length, SQZ_FLOAT32, SQZ_INT8}, {ROLE_MULTIPLIER, LENGTH_OUT, ABSENT, SQZ_FLOAT32}, \
@@ -38,25 +41,28 @@ const operator_rule sqz_operators[] = {
     {"identity", 0, 1, 1, SHAPE_SAME, 1, 1, 1, 0, {{0, 0, 0, 0}}},
     {"table", 0, 1, 1, SHAPE_SAME, 0, 1, 0, 1, {{ROLE_TABLE, LENGTH_TABLE, ABSENT, SQZ_UINT8}}},
 };
+/* clang-format on */
 const uint32_t sqz_operator_count = sizeof sqz_operators / sizeof *sqz_operators;
 
 const char *sqz_operator_name(uint32_t op) { return op < sqz_operator_count ? sqz_operators[op].name : NULL; }
 
 const char *sqz_role_name(uint32_t role) {
-    static const char *const names[ROLES] = {"weight", "bias",  "multiplier", "pad_value", "scale", "shift",
-                                             "gamma",  "beta",  "mean",       "var",       "table"};
+    static const char *const names[ROLES] = {"weight", "bias", "multiplier", "pad_value", "scale", "shift",
+                                             "gamma",  "beta", "mean",       "var",       "table"};
     return role < ROLES ? names[role] : NULL;
 }
 
 const char *sqz_activation_name(uint32_t activation) {
-    static const char *const names[] = {"none", "relu", "relu6", "silu", "sigmoid", "hard_swish", "hard_sigmoid"};
+    static const char *const names[] = {"none",    "relu",       "relu6",       "silu",
+                                        "sigmoid", "hard_swish", "hard_sigmoid"};
     return activation < sizeof names / sizeof *names ? names[activation] : NULL;
 }
 
-/* ---- Shapes ---------------------------------------------------------------------------------------------------- */
+/* ---- Shapes
+ * ---------------------------------------------------------------------------------------------------- */
 
-/* How many windows fit along one axis (0: rows, 1: columns); 0 where none does. In ceil mode incomplete windows count
- * that begin inside the input or the padding before it. */
+/* How many windows fit along one axis (0: rows, 1: columns); 0 where none does. In ceil mode incomplete
+ * windows count that begin inside the input or the padding before it. */
 static uint64_t windows(const sqz_node *n, uint64_t size, int axis, uint64_t dilation) {
     const uint64_t reach = dilation * (n->kernel[axis] - 1) + 1, stride = n->stride[axis];
     const uint64_t padded = size + n->padding[axis] + n->padding[axis + 2];
@@ -67,7 +73,8 @@ static uint64_t windows(const sqz_node *n, uint64_t size, int axis, uint64_t dil
     return count;
 }
 
-static sqz_error set_shape(sqz_value *value, uint32_t dimensions, uint64_t channels, uint64_t height, uint64_t width) {
+static sqz_error set_shape(sqz_value *value, uint32_t dimensions, uint64_t channels, uint64_t height,
+                           uint64_t width) {
     if (channels == 0 || height == 0 || width == 0) return SQZ_CORRUPT;
     if (channels > SQZ_MAX_VALUE || height > SQZ_MAX_SIZE || width > SQZ_MAX_SIZE) return SQZ_LIMIT;
     /* Both products stay below 2^64: the first is checked before the second is made. */

@@ -1,10 +1,12 @@
 /* range.h: adaptive binary range coding, both ways.
  *
- * A coder keeps an interval [low, low + range) of 64-bit numbers. Each bit splits it in proportion to its probability;
- * when the interval is narrower than 2^32 the upper 32 bits of `low` are settled, are written, and both are shifted.
+ * A coder keeps an interval [low, low + range) of 64-bit numbers. Each bit splits it in proportion to its
+ * probability; when the interval is narrower than 2^32 the upper 32 bits of `low` are settled, are written,
+ * and both are shifted.
  *
- * Encoder and decoder are one text: every function takes `decoding`, which is a constant wherever it is called, takes
- * the bit to write, and returns the bit written or read. So a model that is written once cannot differ between the two.
+ * Encoder and decoder are one text: every function takes `decoding`, which is a constant wherever it is
+ * called, takes the bit to write, and returns the bit written or read. So a model that is written once cannot
+ * differ between the two.
  */
 #ifndef SQZ_RANGE_H
 #define SQZ_RANGE_H
@@ -37,7 +39,8 @@ enum { MOST_SEEN = 1000 };
 /* The most and least probable that a model can become, as 22-bit fractions; the split is never empty. */
 enum { SUREST = 4194304 - 2049, UNLIKELIEST = 2048 };
 
-/* How fast a model learns: 1 / (n + 1.5) of the way to the bit just seen, in 65536ths, until n is `slowest`. */
+/* How fast a model learns: 1 / (n + 1.5) of the way to the bit just seen, in 65536ths, until n is `slowest`.
+ */
 typedef struct learning_rates {
     uint16_t rate[MOST_SEEN + 1];
 } learning_rates;
@@ -140,7 +143,8 @@ SQZ_INLINE bit_model learn(bit_model model, int32_t goal, const learning_rates *
 }
 
 /* A bit that decides where the program goes next: the branch is the split itself. */
-SQZ_INLINE int code_bit(range_coder *c, const int decoding, bit_model *model, int bit, const learning_rates *rates) {
+SQZ_INLINE int code_bit(range_coder *c, const int decoding, bit_model *model, int bit,
+                        const learning_rates *rates) {
     const uint64_t ones = (c->range >> 16) * (*model >> 16);
     if (decoding) bit = c->low < ones;
     if (bit) {

@@ -1,8 +1,9 @@
 /* text.c: names, descriptions and the graph's bytes, by context mixing.
  *
- * Each bit is predicted in several contexts at once: the last 0 to 4 and 6 bytes, the word so far, and the word before
- * with it. Every context has a probability that learns (range.h); a small network, trained bit by bit, weighs them
- * (Mahoney, "Adaptive Weighing of Context Models", 2005). All in integers, so every machine decodes the same.
+ * Each bit is predicted in several contexts at once: the last 0 to 4 and 6 bytes, the word so far, and the
+ * word before with it. Every context has a probability that learns (range.h); a small network, trained bit by
+ * bit, weighs them (Mahoney, "Adaptive Weighing of Context Models", 2005). All in integers, so every machine
+ * decodes the same.
  */
 #include <string.h>
 
@@ -18,12 +19,12 @@ enum {
 
 typedef struct text_model {
     bit_model slot[CONTEXTS][SLOTS]; /* less EVEN, so that a model of which nothing is known is 0 */
-    int32_t weight[SETS][INPUTS]; /* in 65536ths */
-    int16_t stretch[4096];        /* ln(p / (1 - p)) in 256ths, by p in 4096ths */
+    int32_t weight[SETS][INPUTS];    /* in 65536ths */
+    int16_t stretch[4096];           /* ln(p / (1 - p)) in 256ths, by p in 4096ths */
     learning_rates rates;
     uint32_t hash[CONTEXTS], at[CONTEXTS]; /* of the bytes so far; the slot in use */
     int32_t input[INPUTS];
-    uint64_t history;  /* the last eight bytes */
+    uint64_t history; /* the last eight bytes */
     uint32_t word, word_before;
 } text_model;
 
@@ -173,8 +174,8 @@ sqz_error sqz_text_decode(void *out, size_t capacity, const void *data, size_t s
     return SQZ_OK;
 }
 
-sqz_error sqz_text_encode(void *out, size_t capacity, size_t *written, const void *text, size_t size, void *workspace,
-                          size_t workspace_size) {
+sqz_error sqz_text_encode(void *out, size_t capacity, size_t *written, const void *text, size_t size,
+                          void *workspace, size_t workspace_size) {
     if (out == NULL || written == NULL || (text == NULL && size > 0)) return SQZ_ARGUMENT;
     if (size > SQZ_MAX_TEXT) return SQZ_LIMIT;
     text_model *m = model_in(workspace, workspace_size);

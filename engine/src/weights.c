@@ -7,10 +7,10 @@
 
 enum { KEPT = 24 }; /* how many bits' worth of certainty a model takes along to the next tensor */
 
-/* ---- One weight ------------------------------------------------------------------------------------------------ */
+/* ---- One weight ------------------------------------------------------------------------------ */
 
-/* Whether it is 0; its sign; the length of its magnitude in bits, counted from the tensor's shortest or longest,
- * whichever is nearer to most; the bit below the leading one; then the rest. */
+/* Whether it is 0; its sign; the length of its magnitude in bits, counted from the tensor's shortest or
+ * longest, whichever is nearer to most; the bit below the leading one; then the rest. */
 SQZ_INLINE int32_t code_weight(range_coder *c, const int decoding, weight_model *m, int32_t predicted,
                                int32_t expected, const int downwards, uint32_t longest, int32_t weight,
                                const learning_rates *rates, const level_table *levels) {
@@ -18,9 +18,8 @@ SQZ_INLINE int32_t code_weight(range_coder *c, const int decoding, weight_model 
     if (!code_bit(c, decoding, &m->zero[level], weight != 0, rates)) return 0;
 
     const int expect_negative = expected < 0;
-    const int negative =
-        code_free_bit(c, decoding, &m->sign[level_of(levels, size_of(expected))], (weight < 0) != expect_negative,
-                      rates) != expect_negative;
+    const int negative = code_free_bit(c, decoding, &m->sign[level_of(levels, size_of(expected))],
+                                       (weight < 0) != expect_negative, rates) != expect_negative;
 
     const uint32_t given = decoding ? 0 : top_bit(magnitude | (magnitude == 0)) + 1;
     uint32_t length;
@@ -35,22 +34,25 @@ SQZ_INLINE int32_t code_weight(range_coder *c, const int decoding, weight_model 
     uint32_t value = 1;
     if (length > 1) {
         int place = (int)length - 2;
-        value = 2 | (uint32_t)code_free_bit(c, decoding, &m->second[length][level], (int)(magnitude >> place & 1), rates);
+        value = 2 | (uint32_t)code_free_bit(c, decoding, &m->second[length][level],
+                                            (int)(magnitude >> place & 1), rates);
         while (place-- > 0) {
             bit_model *model = &m->rest[negative][(value << (place + 1) | 1u << place) & 255];
-            value = value << 1 | (uint32_t)code_free_bit(c, decoding, model, (int)(magnitude >> place & 1), rates);
+            value = value << 1 |
+                    (uint32_t)code_free_bit(c, decoding, model, (int)(magnitude >> place & 1), rates);
         }
     }
     return negative ? -(int32_t)value : (int32_t)value;
 }
 
-/* ---- One tensor of weights, range coded ------------------------------------------------------------------------ */
+/* ---- One tensor of weights, range coded ------------------------------------------------------ */
 
 typedef struct weight_range { /* what a tensor's numbers may be */
     int32_t lowest, highest;
 } weight_range;
 
-/* Codes one position of one filter. What is used for every weight is copied, so that it can stay in registers. */
+/* Codes one position of one filter. What is used for every weight is copied, so that it can stay in
+ * registers. */
 SQZ_INLINE void code_row(sqz_weights *w, const int decoding, const predictor *p, const int downwards,
                          uint32_t longest, int16_t *restrict row) {
     const uint32_t inputs = w->context.shape.inputs;
@@ -62,8 +64,9 @@ SQZ_INLINE void code_row(sqz_weights *w, const int decoding, const predictor *p,
     range_coder coder = w->body;
     recent r = {w->context.slow, w->context.slow, w->context.slow};
     for (uint32_t i = 0; i < inputs; i++) {
-        const int32_t weight = code_weight(&coder, decoding, model, predict(&r, &terms, magnitude[i]), expected[i],
-                                           downwards, longest, decoding ? 0 : row[i], rates, levels);
+        const int32_t weight =
+            code_weight(&coder, decoding, model, predict(&r, &terms, magnitude[i]), expected[i], downwards,
+                        longest, decoding ? 0 : row[i], rates, levels);
         remember(&r, weight);
         if (decoding) row[i] = (int16_t)weight;
     }
@@ -71,10 +74,11 @@ SQZ_INLINE void code_row(sqz_weights *w, const int decoding, const predictor *p,
     w->body = coder;
 }
 
-/* Codes all filters: those of `source` when encoding, into `out` when decoding. Returns 0 where a decoded weight is
- * out of range. */
+/* Codes all filters: those of `source` when encoding, into `out` when decoding. Returns 0 where a decoded
+ * weight is out of range. */
 SQZ_INLINE int code_filters(sqz_weights *w, const int decoding, const predictor *p, const int downwards,
-                            uint32_t longest, const tensor_source *source, uint8_t *out, weight_range allowed) {
+                            uint32_t longest, const tensor_source *source, uint8_t *out,
+                            weight_range allowed) {
     context *const c = &w->context;
     const uint32_t inputs = c->shape.inputs, positions = c->shape.height * c->shape.width;
     int32_t lowest = 0, highest = 0;
@@ -131,9 +135,10 @@ static void model_age(weight_model *m) {
         if ((model[i] & 1023) > KEPT) model[i] = (model[i] & ~(bit_model)1023) | KEPT;
 }
 
-/* A tensor's head: the longest magnitude in bits (0: all weights are 0 and nothing follows), from which end lengths
- * are counted, and the predictor. Returns 0 where it cannot be. */
-SQZ_INLINE int code_head(sqz_weights *w, const int decoding, predictor *p, uint32_t *longest, int *downwards) {
+/* A tensor's head: the longest magnitude in bits (0: all weights are 0 and nothing follows), from which end
+ * lengths are counted, and the predictor. Returns 0 where it cannot be. */
+SQZ_INLINE int code_head(sqz_weights *w, const int decoding, predictor *p, uint32_t *longest,
+                         int *downwards) {
     range_coder *c = &w->numbers;
     *longest = code_number(c, decoding, &w->head, *longest, &w->rates);
     if (*longest > 8) return 0;
@@ -174,8 +179,9 @@ static sqz_error decode_range(sqz_weights *w, const sqz_tensor *t, uint8_t *out,
     }
     w->context.shape = shape_of(t);
     model_age(&w->model);
-    return (downwards ? decode_downwards : decode_upwards)(w, &p, longest, &source, out, allowed) ? SQZ_OK
-                                                                                                : SQZ_CORRUPT;
+    return (downwards ? decode_downwards : decode_upwards)(w, &p, longest, &source, out, allowed)
+               ? SQZ_OK
+               : SQZ_CORRUPT;
 }
 
 static void encode_range(sqz_weights *w, const sqz_tensor *t, const uint8_t *data, int32_t origin) {
@@ -199,7 +205,7 @@ static void encode_range(sqz_weights *w, const sqz_tensor *t, const uint8_t *dat
     encode_filters(w, &p, downwards, longest, &source);
 }
 
-/* ---- One tensor of weights, in Huffman codes ------------------------------------------------------------------- */
+/* ---- One tensor of weights, in Huffman codes ------------------------------------------------- */
 
 static sqz_error decode_huffman(sqz_weights *w, const sqz_tensor *t, uint8_t *out, int32_t origin,
                                 weight_range allowed) {
@@ -219,12 +225,12 @@ static void encode_huffman(sqz_weights *w, const sqz_tensor *t, const uint8_t *d
     for (size_t i = 0; i < size; i++) count[data[i]]++;
     huffman_fit(&w->huffman, count);
     (void)huffman_codes(&w->huffman);
-    for (int i = 0; i < 256; i++) 
+    for (int i = 0; i < 256; i++)
         (void)code_tree(&w->numbers, 0, w->code_length, w->huffman.length[i], 4, &w->rates);
     huffman_put(&w->huffman, data, size);
 }
 
-/* ---- Everything else ------------------------------------------------------------------------------------------- */
+/* ---- Everything else ------------------------------------------------------------------------- */
 
 static uint32_t bits_of(float x) {
     uint32_t bits;
@@ -244,8 +250,10 @@ static int is_finite(uint32_t bits) { return (bits >> 23 & 255) != 255; }
 static uint32_t rising(uint32_t bits) { return bits >> 31 ? ~bits : bits | 1u << 31; }
 static uint32_t from_rising(uint32_t key) { return key >> 31 ? key & ~(1u << 31) : ~key; }
 
-/* The shared values of a codebook, rising: the first as it is, then how many float32 numbers further each next is. */
-SQZ_INLINE int code_values(sqz_weights *w, const int decoding, float *values, uint32_t *count, uint32_t *origin) {
+/* The shared values of a codebook, rising: the first as it is, then how many float32 numbers further each
+ * next is. */
+SQZ_INLINE int code_values(sqz_weights *w, const int decoding, float *values, uint32_t *count,
+                           uint32_t *origin) {
     range_coder *c = &w->numbers;
     uint32_t key = 0;
     *count = code_raw(c, decoding, *count - 1, 8) + 1;
@@ -276,8 +284,8 @@ int sqz_bias_shift(float multiplier) {
     return shift < 0 ? 0 : shift > 30 ? 30 : shift;
 }
 
-/* int32: whether each lacks the bits that its multiplier allows; how many of the lowest bits are 0 in all besides;
- * then each without these. */
+/* int32: whether each lacks the bits that its multiplier allows; how many of the lowest bits are 0 in all
+ * besides; then each without these. */
 SQZ_INLINE int code_integers(sqz_weights *w, const int decoding, int32_t *values, size_t size,
                              const float *multipliers) {
     range_coder *c = &w->numbers;
@@ -321,9 +329,9 @@ SQZ_INLINE int code_reals(sqz_weights *w, const int decoding, float *values, siz
 }
 
 /* 2^(j / 16) as float32. */
-static const uint32_t sixteenth[16] = {
-    0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532, 0x3fa5fed7, 0x3fad583f,
-    0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c, 0x3fd744fd, 0x3fe0ccdf, 0x3feac0c7, 0x3ff5257d};
+static const uint32_t sixteenth[16] = {0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532,
+                                       0x3fa5fed7, 0x3fad583f, 0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c,
+                                       0x3fd744fd, 0x3fe0ccdf, 0x3feac0c7, 0x3ff5257d};
 
 float sqz_grid(float base, int32_t k) {
     const int32_t octave = floor_shift(k, 4);
@@ -354,7 +362,8 @@ static int on_grid(float base, float x, int32_t *k) {
     return 0;
 }
 
-/* Finds a grid on which all values lie. The base is so chosen that the first value is one of its first sixteen. */
+/* Finds a grid on which all values lie. The base is so chosen that the first value is one of its first
+ * sixteen. */
 static int find_grid(const float *values, size_t size, grid *found) {
     int32_t k = 0;
     for (size_t i = 0; i < size; i++)
@@ -427,12 +436,13 @@ SQZ_INLINE void code_bytes(sqz_weights *w, const int decoding, uint8_t *values, 
     }
 }
 
-/* ---- The section ----------------------------------------------------------------------------------------------- */
+/* ---- The section ----------------------------------------------------------------------------- */
 
 static size_t aligned(size_t size) { return (size + 15) & ~(size_t)15; }
 
 size_t sqz_weights_workspace(uint32_t columns) {
-    return 16 + aligned(sizeof(sqz_weights)) + 4 * aligned((size_t)columns * 4) + aligned((size_t)columns * 2);
+    return 16 + aligned(sizeof(sqz_weights)) + 4 * aligned((size_t)columns * 4) +
+           aligned((size_t)columns * 2);
 }
 
 /* Lays the state and its arrays out in the workspace, and resets all models. */
@@ -443,7 +453,9 @@ static sqz_weights *lay_out(void *workspace, size_t size) {
     sqz_weights *w = (sqz_weights *)(void *)at;
     memset(w, 0, sizeof *w);
     size_t columns = (size - fixed) / 18;
-    while (columns > 0 && sqz_weights_workspace((uint32_t)(columns < UINT32_MAX ? columns : UINT32_MAX)) > size) columns--;
+    while (columns > 0 &&
+           sqz_weights_workspace((uint32_t)(columns < UINT32_MAX ? columns : UINT32_MAX)) > size)
+        columns--;
     at += aligned(sizeof *w);
     w->columns = columns;
     int32_t **arrays[4] = {&w->context.mean_magnitude, &w->context.mean_signed, &w->context.magnitude,
@@ -466,7 +478,8 @@ static sqz_weights *lay_out(void *workspace, size_t size) {
     return w;
 }
 
-/* A tensor must be one: up to four dimensions, none of them 0, of a size that fits the limits and the workspace. */
+/* A tensor must be one: up to four dimensions, none of them 0, of a size that fits the limits and the
+ * workspace. */
 static sqz_error check_tensor(const sqz_weights *w, const sqz_tensor *t) {
     uint64_t size = 1;
     if (t->dimensions < 1 || t->dimensions > 4 || t->type > SQZ_CODEBOOK) return SQZ_ARGUMENT;
@@ -488,8 +501,8 @@ sqz_error sqz_weights_open(sqz_weights **weights, const void *data, size_t size,
     if (weights == NULL || (data == NULL && size > 0)) return SQZ_ARGUMENT;
     *weights = NULL;
     if (size < SECTION_HEAD) return SQZ_TRUNCATED;
-    const uint32_t numbers = (uint32_t)bytes[1] | (uint32_t)bytes[2] << 8 | (uint32_t)bytes[3] << 16 |
-                             (uint32_t)bytes[4] << 24;
+    const uint32_t numbers =
+        (uint32_t)bytes[1] | (uint32_t)bytes[2] << 8 | (uint32_t)bytes[3] << 16 | (uint32_t)bytes[4] << 24;
     if (bytes[0] > SQZ_HUFFMAN) return SQZ_CORRUPT;
     if (numbers > size - SECTION_HEAD) return SQZ_TRUNCATED;
     sqz_weights *w = lay_out(workspace, workspace_size);
@@ -532,7 +545,8 @@ sqz_error sqz_weights_next(sqz_weights *w, const sqz_tensor *t, void *out, float
         allowed.lowest = -(int32_t)origin;
         allowed.highest = (int32_t)(*count - 1 - origin);
     }
-    return (w->coding == SQZ_HUFFMAN ? decode_huffman : decode_range)(w, t, (uint8_t *)out, (int32_t)origin, allowed);
+    return (w->coding == SQZ_HUFFMAN ? decode_huffman : decode_range)(w, t, (uint8_t *)out, (int32_t)origin,
+                                                                      allowed);
 }
 
 uint64_t sqz_weights_position(const sqz_weights *w) {
@@ -547,8 +561,8 @@ uint64_t sqz_weights_position(const sqz_weights *w) {
 
 sqz_coding sqz_weights_coding(const sqz_weights *w) { return w->coding; }
 
-sqz_error sqz_weights_begin(sqz_weights **weights, sqz_coding coding, void *numbers, void *body, size_t capacity,
-                            void *workspace, size_t workspace_size) {
+sqz_error sqz_weights_begin(sqz_weights **weights, sqz_coding coding, void *numbers, void *body,
+                            size_t capacity, void *workspace, size_t workspace_size) {
     if (weights == NULL || numbers == NULL || body == NULL) return SQZ_ARGUMENT;
     *weights = NULL;
     if (coding != SQZ_RANGE && coding != SQZ_HUFFMAN) return SQZ_ARGUMENT;
@@ -618,7 +632,8 @@ sqz_error sqz_weights_end(sqz_weights *w, void *out, size_t capacity, size_t *wr
     uint8_t *to = (uint8_t *)out;
     const size_t numbers = encoder_finish(&w->numbers);
     const size_t body = w->coding == SQZ_HUFFMAN ? huffman_finish(&w->huffman) : encoder_finish(&w->body);
-    if (w->numbers.overflow || w->huffman.overflow || (w->coding == SQZ_RANGE && w->body.overflow)) return SQZ_SPACE;
+    if (w->numbers.overflow || w->huffman.overflow || (w->coding == SQZ_RANGE && w->body.overflow))
+        return SQZ_SPACE;
     if (capacity < SECTION_HEAD + numbers + body) return SQZ_SPACE;
     if (numbers > UINT32_MAX) return SQZ_LIMIT;
     to[0] = (uint8_t)w->coding;

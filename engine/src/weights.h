@@ -7,7 +7,8 @@
 #include "numbers.h"
 #include "sqz.h"
 
-/* What weights have been like so far. Kept from tensor to tensor; a new one only makes it learn faster again. */
+/* What weights have been like so far. Kept from tensor to tensor; a new one only makes it learn faster again.
+ */
 typedef struct weight_model {
     bit_model empty; /* whether a filter is 0 altogether */
     bit_model zero[LEVELS], sign[LEVELS];
@@ -17,11 +18,11 @@ typedef struct weight_model {
 
 struct sqz_weights {
     sqz_coding coding;
-    size_t columns;        /* numbers a filter may have */
-    uint64_t left;         /* decoding: numbers the section may still hold */
-    range_coder numbers;   /* everything beside the weights */
-    range_coder body;      /* the weights, if range coded */
-    huffman huffman;       /* or so */
+    size_t columns;                   /* numbers a filter may have */
+    uint64_t left;                    /* decoding: numbers the section may still hold */
+    range_coder numbers;              /* everything beside the weights */
+    range_coder body;                 /* the weights, if range coded */
+    huffman huffman;                  /* or so */
     learning_rates rates, slow_rates; /* of the numbers, and of the weights */
     level_table levels;
     weight_model model;
