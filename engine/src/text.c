@@ -187,5 +187,9 @@ sqz_error sqz_text_encode(void *out, size_t capacity, size_t *written, const voi
     /* Encoding, the text is only read. */
     text_code(m, &c, 0, (uint8_t *)(uintptr_t)text, size);
     *written = TEXT_HEAD + encoder_finish(&c);
-    return c.overflow ? SQZ_SPACE : SQZ_OK;
+    if (c.overflow) return SQZ_SPACE;
+    /* Zeros at the end say nothing, but make room for very even texts: see SQZ_MAX_EXPANSION. */
+    for (; (uint64_t)(*written + 16) * SQZ_MAX_EXPANSION < size; head[(*written)++] = 0)
+        if (*written == capacity) return SQZ_SPACE;
+    return SQZ_OK;
 }

@@ -601,6 +601,7 @@ sqz_error sqz_weights_add(sqz_weights *w, const sqz_tensor *t, const void *data,
     sqz_error error = check_tensor(w, t);
     if (error != SQZ_OK) return error;
     const size_t size = tensor_size(t);
+    w->left += size;
     uint32_t origin = 0;
     /* The coders take what they could also write to; encoding, they only read it. */
     void *const numbers = (void *)(uintptr_t)data;
@@ -641,5 +642,8 @@ sqz_error sqz_weights_end(sqz_weights *w, void *out, size_t capacity, size_t *wr
     memcpy(to + SECTION_HEAD, w->numbers.out, numbers);
     memcpy(to + SECTION_HEAD + numbers, w->coding == SQZ_HUFFMAN ? w->huffman.out : w->body.out, body);
     *written = SECTION_HEAD + numbers + body;
+    /* Zeros at the end say nothing, but make room where almost all weights are 0: see SQZ_MAX_EXPANSION. */
+    for (; (uint64_t)(*written + 16) * SQZ_MAX_EXPANSION < w->left; to[(*written)++] = 0)
+        if (*written == capacity) return SQZ_SPACE;
     return SQZ_OK;
 }

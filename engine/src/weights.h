@@ -19,7 +19,7 @@ typedef struct weight_model {
 struct sqz_weights {
     sqz_coding coding;
     size_t columns;                   /* numbers a filter may have */
-    uint64_t left;                    /* decoding: numbers the section may still hold */
+    uint64_t left;                    /* numbers that the section may still hold; encoding: that it holds */
     range_coder numbers;              /* everything beside the weights */
     range_coder body;                 /* the weights, if range coded */
     huffman huffman;                  /* or so */

@@ -51,6 +51,8 @@ def test_a_text_takes_little() -> None:
     text = b"the quick brown fox jumps over the lazy dog; " * 40
     assert len(text_encode(text)) < 100
     assert len(text_encode(bytes(range(256)) * 4)) < 1100
+    even = b"a" * 2**21
+    assert text_decode(text_encode(even), "text") == even
 
 
 @pytest.mark.parametrize(
