@@ -44,7 +44,8 @@ def assert_comes_back(weights: list[Any], coding: str = "range") -> None:
             assert again.dtype == weight.dtype
             assert again.shape == weight.shape
             assert again.tobytes() == weight.tobytes()  # -0.0 is not 0.0
-    assert abs(sum(decoder.bits) - 8 * len(data.rstrip(b"\0"))) < 200
+    least = 8 * len(data.rstrip(b"\0"))  # zeros at the end may be codes, or room that is not used
+    assert least - 200 < sum(decoder.bits) < 8 * len(data) + 200
 
 
 @st.composite
