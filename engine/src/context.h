@@ -143,16 +143,22 @@ static inline void context_position(context *c, const predictor *p, uint32_t pos
     }
 }
 
-/* The averages over this filter that move with every weight. */
+/* The averages over this filter that move with every weight, and their terms of the prediction. */
 typedef struct recent {
     int32_t slow, fast, last;
+    int32_t from_slow, from_fast;
 } recent;
+
+static inline recent recent_start(const context *c, const predictor *p) {
+    const recent r = {c->slow, c->slow, c->slow, p->magnitude_term[NEIGHBOURS + 1],
+                      p->magnitude_term[NEIGHBOURS + 2]};
+    return r;
+}
 
 /* The predicted magnitude at an input, from all that came before it but the very last (so that the last need
  * not be known yet when the next is predicted). */
-SQZ_INLINE int32_t predict(recent *r, const predictor *p, int32_t known) {
-    const int32_t sum =
-        known + p->magnitude_term[NEIGHBOURS + 1] * r->slow + p->magnitude_term[NEIGHBOURS + 2] * r->fast;
+SQZ_INLINE int32_t predict(recent *r, int32_t known) {
+    const int32_t sum = known + r->from_slow * r->slow + r->from_fast * r->fast;
     r->fast += floor_shift(r->last - r->fast, 2);
     r->slow += floor_shift(r->last - r->slow, 6);
     return floor_shift(sum, 6);

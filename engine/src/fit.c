@@ -64,7 +64,7 @@ static void collect(normal_equations *n, const predictor *p, const tensor_source
             const int16_t *near[NEIGHBOURS];
             find_neighbours(c, position, near);
             context_position(c, p, position);
-            recent r = {c->slow, c->slow, c->slow};
+            recent r = recent_start(c, p);
             for (uint32_t i = 0; i < inputs; i++) {
                 double term[MAGNITUDE_TERMS] = {0};
                 const size_t place = (size_t)position * inputs + i;
@@ -82,7 +82,7 @@ static void collect(normal_equations *n, const predictor *p, const tensor_source
                     term[NEIGHBOURS] = c->mean_signed[place] / 256.0;
                 }
                 add_sample(n, term, of_magnitude ? size_of(row[i]) : row[i]);
-                (void)predict(&r, p, c->magnitude[i]);
+                (void)predict(&r, c->magnitude[i]);
                 remember(&r, row[i]);
             }
             c->slow = r.slow;

@@ -60,13 +60,11 @@ SQZ_INLINE void code_row(sqz_weights *w, const int decoding, const predictor *p,
     weight_model *restrict model = &w->model;
     const learning_rates *restrict rates = &w->slow_rates;
     const level_table *restrict levels = &w->levels;
-    const predictor terms = *p;
     range_coder coder = w->body;
-    recent r = {w->context.slow, w->context.slow, w->context.slow};
+    recent r = recent_start(&w->context, p);
     for (uint32_t i = 0; i < inputs; i++) {
-        const int32_t weight =
-            code_weight(&coder, decoding, model, predict(&r, &terms, magnitude[i]), expected[i], downwards,
-                        longest, decoding ? 0 : row[i], rates, levels);
+        const int32_t weight = code_weight(&coder, decoding, model, predict(&r, magnitude[i]), expected[i],
+                                           downwards, longest, decoding ? 0 : row[i], rates, levels);
         remember(&r, weight);
         if (decoding) row[i] = (int16_t)weight;
     }
