@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "UserError",
     "__version__",
+    "compress",
     "create_model",
     "evaluate",
     "list_models",
@@ -34,9 +35,10 @@ _HOMES = {
     "load_classifier": "squeezekit.train.classifier",
     "predict": "squeezekit.train.predict",
 }
-_PACKAGES = ("train",)
+_PACKAGES = ("compress", "train")
 
 if TYPE_CHECKING:
+    from squeezekit.compress.compress import compress
     from squeezekit.errors import UserError
     from squeezekit.models import create_model, list_models
     from squeezekit.train.classifier import load_classifier

@@ -13,7 +13,7 @@ from squeezekit.errors import UserError
 if TYPE_CHECKING:
     from squeezekit.data.source import PictureSet
 
-__all__ = ["resolve_splits", "stratified_split"]
+__all__ = ["halves", "resolve_splits", "stratified_split"]
 
 
 def stratified_split(
@@ -160,3 +160,23 @@ def _splits(
     return {name: pool[positions] for name, positions in dealt.items()} | {
         name: given[name] for name in given if name != "train"
     }
+
+
+def halves(count: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Deal pictures without regard to their classes: one half to calibrate on, the other to judge by.
+
+    Parameters
+    ----------
+    count : int
+        Of pictures.
+    seed : int
+        The same count and seed give the same halves, on every machine.
+
+    Returns
+    -------
+    tuple of ndarray of int64
+        Sorted positions. Of an odd count the first half has one more.
+    """
+    order = np.random.default_rng([seed, count]).permutation(count)
+    middle = -(-count // 2)
+    return np.sort(order[:middle]), np.sort(order[middle:])

@@ -58,6 +58,10 @@ class GraphModule(nn.Module):
                 del values[each]
         return values[self._graph.output]
 
+    def part(self, name: str) -> nn.Module:
+        """Return what computes a node."""
+        return self.get_submodule(self.paths[name])
+
     def extra_repr(self) -> str:
         """Say how many nodes there are."""
         return f"{len(self._graph.nodes)} nodes"

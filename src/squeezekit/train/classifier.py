@@ -88,8 +88,8 @@ def load_classifier(
     Parameters
     ----------
     model : str or Path
-        A run folder, a checkpoint (``.safetensors``), the authors' Deep Compression file, a state dict of
-        torchvision (``.pth``), or an architecture's name together with `weights`.
+        A run folder, a checkpoint (``.safetensors``), a ``.sqz``, an ``.onnx``, the authors' Deep Compression
+        file, a state dict of torchvision (``.pth``), or an architecture's name together with `weights`.
     classes : path, optional
         A table of names for a weight file that carries none (columns index, name, synset).
     weights : path or "imagenet", optional
@@ -118,6 +118,10 @@ def load_classifier(
     elif weights is not None:
         raise UserError(f"--weights: {model} carries its own (give the name of a network to use others)")
     source = weights if weights is not None else model
+    if Path(source).suffix.lower() in (".sqz", ".onnx"):
+        from squeezekit.train.stored import load_stored
+
+        return load_stored(Path(source), classes)
     if str(source) != "imagenet":
         source = weights_file(source)
         if source.suffix == ".safetensors" and is_checkpoint(source):

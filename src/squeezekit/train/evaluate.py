@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from squeezekit.data.loader import make_loader
 from squeezekit.data.source import PictureSet, open_pictures
-from squeezekit.data.split import resolve_splits
+from squeezekit.data.split import halves, resolve_splits
 from squeezekit.errors import UserError
 from squeezekit.report.numbers import per_class, reliability
 from squeezekit.train.classifier import Classifier, load_classifier
@@ -131,7 +131,9 @@ def choose_split(
     the model was trained on is split as it was then. Any other DATA counts as a whole.
     """
     known = training is not None and training.get("fingerprint") == fingerprint(pictures)
-    if known and training is not None:
+    if known and training is not None and training.get("halves"):
+        splits = dict(zip(("train", "test"), halves(len(pictures), training["seed"]), strict=True))
+    elif known and training is not None:
         splits = resolve_splits(
             pictures,
             seed=training["seed"],

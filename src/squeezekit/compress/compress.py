@@ -1,0 +1,468 @@
+"""``squeezekit.compress``: a trained network in, one small file out."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from squeezekit import __version__
+from squeezekit.compress.best import EFFORTS, Calibrated, calibrate, predicted_loss, price_of, quantize
+from squeezekit.compress.canonical import canonical
+from squeezekit.compress.deep_compression import deep_compress
+from squeezekit.compress.layers import layers
+from squeezekit.compress.material import Material, gather, noise
+from squeezekit.compress.pruning import prune, prune_and_retrain
+from squeezekit.compress.retraining import retrain
+from squeezekit.compress.svd import decompose, decompose_to_bytes
+from squeezekit.data.preparation import Preparation
+from squeezekit.data.source import PictureSet, open_pictures
+from squeezekit.errors import UserError, suggest
+from squeezekit.files import write_atomically
+from squeezekit.format import Model, dumps
+from squeezekit.graph.from_torch import from_torch
+from squeezekit.graph.graph import Graph
+from squeezekit.graph.passes import drop_noops, fold_batch_norm, fuse_activations, prepare
+from squeezekit.graph.run import run
+from squeezekit.graph.to_torch import GraphModule, to_torch
+from squeezekit.report.progress import progress_bar
+from squeezekit.train.classifier import Classifier, load_classifier
+from squeezekit.train.stored import TRAINING, IntegerClassifier
+
+__all__ = ["METHODS", "Compression", "compress"]
+
+Method = Literal["best", "deep-compression", "pruning", "svd"]
+METHODS: tuple[str, ...] = get_args(Method)
+
+#: What rounding may change, nats of KL divergence a picture, where nothing else is asked for.
+LOSS = 0.02
+#: Times that a size or a drop is aimed at.
+ATTEMPTS = 4
+#: A file of this share of the bytes allowed is near enough.
+NEAR = 0.985
+
+
+@dataclass(frozen=True)
+class Compression:
+    """A file that was written, and how it does.
+
+    Attributes
+    ----------
+    out : str
+    method : str
+    bytes : int
+        Of the whole file, names included.
+    original_bytes : int
+        Of the network's parameters in float32.
+    parameters : int
+        Weights and biases.
+    bits_per_weight : float
+        The whole file over all weights of convolutions and linear layers.
+    judged : int
+        Pictures that the figures below are of; none of them was calibrated on. 0 without DATA: then the
+        figures are None.
+    agreement : float or None
+        Share of them to which the file gives the original's first answer.
+    top1, original_top1, top5, original_top5 : float or None
+        Where the folders carry the model's class names.
+    seconds : float
+    attempts : tuple of dict
+        Every size that was tried on the way: bytes, agreement, top1.
+    """
+
+    out: str
+    method: str
+    bytes: int
+    original_bytes: int
+    parameters: int
+    bits_per_weight: float
+    judged: int
+    agreement: float | None
+    top1: float | None
+    original_top1: float | None
+    top5: float | None
+    original_top5: float | None
+    seconds: float
+    attempts: tuple[dict[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for ``--json``."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
+            "attempts": list(self.attempts)
+        }
+
+
+@dataclass
+class _Try:
+    """One candidate for the file."""
+
+    content: bytes
+    graph: Graph
+    price: float
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        return {"bytes": len(self.content), "price": self.price, **self.figures}
+
+
+def compress(
+    model: str | Path | Classifier,
+    out: str | Path,
+    data: str | Path | PictureSet | None = None,
+    *,
+    method: Method = "best",
+    max_bytes: int | None = None,
+    max_drop: float | None = None,
+    sweep: bool = False,
+    effort: str = "default",
+    classes: str | Path | None = None,
+    weights: str | Path | None = None,
+    most_pictures: int = 500,
+    seed: int = 0,
+    console: Console | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Compression:
+    """Compress a network into a ``.sqz``.
+
+    Parameters
+    ----------
+    model : path, name or Classifier
+        As :func:`squeezekit.load_classifier` takes it; a float network.
+    out : path
+        The file to write, whole or not at all.
+    data : path, name or PictureSet, optional
+        Pictures to calibrate on, a few hundred, and others to judge by. Labels are not needed to calibrate.
+        Without any, noise calibrates, which costs accuracy.
+    method : {"best", "deep-compression", "pruning", "svd"}
+        "best" is int8 throughout; the others are the papers' and stay in float32.
+    max_bytes : int, optional
+        Of the whole file.
+    max_drop : float, optional
+        Percentage points of top-1 that may be lost on the judges, or of agreement where there are no labels.
+    sweep : bool
+        Try a row of sizes; they are in the result's `attempts`.
+    effort : {"low", "default", "high"}
+    classes : path, optional
+        A table of class names for a weight file that carries none.
+    weights : path, optional
+        For an architecture's name.
+    most_pictures : int
+        To calibrate on, at most.
+    seed : int
+    console : Console, optional
+        For progress bars.
+    warn : callable, optional
+        Told what the user should know.
+
+    Raises
+    ------
+    UserError
+        Something is not there or does not fit together, or the size cannot be reached. Nothing is written
+        then.
+    """
+    started = time.perf_counter()
+    out = Path(out)
+    _check(method, max_bytes, max_drop, effort, out, sweep)
+    classifier = (
+        model if isinstance(model, Classifier) else load_classifier(model, classes=classes, weights=weights)
+    )
+    if isinstance(classifier, IntegerClassifier):
+        raise UserError(f"{model}: is an int8 file already (compress the network that it was made from)")
+    pictures = data if isinstance(data, PictureSet) or data is None else open_pictures(data)
+    size = classifier.preparation.size
+    graph = from_torch(classifier.network.cpu(), (classifier.preparation.channels, size, size))
+    work = _Work(classifier, graph, method, effort, seed, console)
+    if method == "best":
+        canonical(work.whole)  # complains before any work is done
+    if pictures is None:
+        if warn:
+            warn(
+                "no DATA: calibrated on noise and judged by nothing; expect to lose several points of "
+                "accuracy (some hundred pictures of the kind, without labels, avoid that)"
+            )
+        work.material = noise(classifier.preparation, 32, seed)
+    else:
+        with progress_bar("reading pictures", console) as advance:
+            work.material = gather(classifier, pictures, most=most_pictures, seed=seed, advance=advance)
+    if max_drop is not None and not len(work.material.judges):
+        raise UserError("--max-drop needs --data: the drop is measured on pictures")
+    tries = work.papers(max_bytes) if method != "best" else work.best(max_bytes, max_drop, sweep)
+    chosen = _choose(tries, max_bytes, max_drop, work)
+    with write_atomically(out) as temporary:
+        temporary.write_bytes(chosen.content)
+    figures = work.judge(chosen)
+    return Compression(
+        out=str(out),
+        method=method,
+        bytes=len(chosen.content),
+        original_bytes=4 * graph.parameters,
+        parameters=graph.parameters,
+        bits_per_weight=8 * len(chosen.content) / sum(n.weights["weight"].size for n in layers(graph)),
+        judged=len(work.material.judges),
+        agreement=figures.get("agreement"),
+        top1=figures.get("top1"),
+        original_top1=figures.get("original_top1"),
+        top5=figures.get("top5"),
+        original_top5=figures.get("original_top5"),
+        seconds=time.perf_counter() - started,
+        attempts=tuple(each.row() for each in sorted(tries, key=lambda t: len(t.content))),
+    )
+
+
+def _check(
+    method: str, max_bytes: int | None, max_drop: float | None, effort: str, out: Path, sweep: bool
+) -> None:
+    if method not in METHODS:
+        raise UserError(f"--method {method}: unknown{suggest(method, METHODS)} ({', '.join(METHODS)})")
+    if effort not in EFFORTS:
+        raise UserError(f"--effort {effort}: unknown{suggest(effort, EFFORTS)} ({', '.join(EFFORTS)})")
+    if max_bytes is not None and max_bytes < 1:
+        raise UserError(f"--max-bytes {max_bytes}: must be at least 1")
+    if max_drop is not None and not (math.isfinite(max_drop) and max_drop >= 0):
+        raise UserError(f"--max-drop {max_drop}: must be 0 or more percentage points")
+    if method != "best" and (max_drop is not None or sweep):
+        raise UserError(f"--method {method}: takes no --max-drop and no --sweep (best does)")
+    if method == "deep-compression" and max_bytes is not None:
+        raise UserError("--method deep-compression: takes no --max-bytes (best does)")
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder (name the file to write)")
+    if not out.parent.exists():
+        raise UserError(f"{out}: there is no folder {out.parent}")
+
+
+def _choose(tries: list[_Try], max_bytes: int | None, max_drop: float | None, work: _Work) -> _Try:
+    """The largest file within the bytes; of those within the drop the smallest."""
+    small = sorted(tries, key=lambda each: len(each.content))
+    if max_bytes is not None:
+        fitting = [each for each in small if len(each.content) <= max_bytes]
+        if not fitting:
+            raise UserError(
+                f"--max-bytes {max_bytes:,}: cannot be reached ({len(small[0].content):,} is the smallest tried)"
+            )
+        small = fitting
+    if max_drop is not None:
+        good = [each for each in small if work.drop(each) <= max_drop]
+        if not good:
+            best = min(small, key=work.drop)
+            raise UserError(
+                f"--max-drop {max_drop:g}: not reached{' within --max-bytes' if max_bytes else ''} "
+                f"(the closest loses {work.drop(best):.2f} points at {len(best.content):,} bytes)"
+            )
+        return good[0]
+    return small[-1]
+
+
+@dataclass
+class _Work:
+    """One network on its way."""
+
+    classifier: Classifier
+    graph: Graph
+    method: str
+    effort: str
+    seed: int
+    console: Console | None
+    material: Material = field(init=False)
+    _answers: NDArray[np.float32] | None = None
+    _calibrated: Calibrated | None = None
+
+    @property
+    def whole(self) -> Graph:
+        """The network with its preparation: it takes the picture's own bytes."""
+        preparation = self.classifier.preparation
+        return prepare(
+            self.graph,
+            preparation.mean,
+            preparation.scale,
+            reverse_channels=preparation.channel_order == "BGR",
+        )
+
+    # -- best
+
+    def best(self, max_bytes: int | None, max_drop: float | None, sweep: bool) -> list[_Try]:
+        with progress_bar("calibrating", self.console) as advance:
+            self._calibrated = calibrate(
+                canonical(self.whole), self.material.calibration, advance, seed=self.seed
+            )
+        if sweep:
+            start = self._price(LOSS)
+            return [self._try(start * 4.0**k, judged=True) for k in (-2, -1, 0, 0.5, 1, 1.5, 2, 2.5, 3)]
+        if max_bytes is not None:
+            return self._to_bytes(max_bytes)
+        if max_drop is not None:
+            return self._to_drop(max_drop)
+        return [self._try(self._price(LOSS))]
+
+    def _price(self, loss: float) -> float:
+        assert self._calibrated is not None
+        with progress_bar("pricing", self.console) as advance:
+            return predicted_loss(self._calibrated, loss, advance)
+
+    def _to_bytes(self, most: int) -> list[_Try]:
+        """Aim at a size; each miss corrects the aim."""
+        assert self._calibrated is not None
+        if self.floor() > most:
+            raise UserError(
+                f"--max-bytes {most:,}: cannot be reached (with every weight zero the file takes "
+                f"{self.floor():,} bytes)"
+            )
+        room = 8.0 * (0.995 * most - self.floor())
+        tries: list[_Try] = []
+        for _ in range(ATTEMPTS):
+            with progress_bar("pricing", self.console) as advance:
+                price = price_of(self._calibrated, room, advance)
+            if tries and abs(math.log(price / tries[-1].price)) < 1e-3:
+                break
+            tries.append(self._try(price))
+            size = len(tries[-1].content)
+            if NEAR * most <= size <= most:
+                break
+            room *= (0.995 * most - self.floor()) / max(1, size - self.floor())
+        return tries
+
+    def _to_drop(self, most: float) -> list[_Try]:
+        """Go smaller while the drop allows it, larger while it does not."""
+        price = self._price(LOSS)
+        tries = [self._try(price)]
+        fits = self.drop(tries[0]) <= most
+        for _ in range(ATTEMPTS):
+            price *= 1.7 if fits else 1 / 2.5
+            tries.append(self._try(price))
+            if (self.drop(tries[-1]) <= most) != fits:
+                break
+        return tries
+
+    def _try(self, price: float, judged: bool = False) -> _Try:
+        assert self._calibrated is not None
+        with progress_bar("quantizing", self.console) as advance:
+            graph, _ = quantize(self._calibrated, price, EFFORTS[self.effort], advance, seed=self.seed)
+        tried = _Try(self.dumps(graph), graph, price)
+        if judged:
+            self.judge(tried)
+        return tried
+
+    def floor(self) -> int:
+        """Return the bytes of a file whose weights are all zero."""
+        assert self._calibrated is not None
+        return len(self.dumps(self._calibrated.empty()))
+
+    # -- the papers' methods
+
+    def papers(self, max_bytes: int | None) -> list[_Try]:
+        graph = fuse_activations(fold_batch_norm(drop_noops(self.graph)))
+        seen = self.classifier.preparation.normalise(self.material.calibration)
+        pictures = np.ascontiguousarray(seen.transpose(0, 3, 1, 2))
+        steps = 0 if not len(self.material.judges) else {"low": 0, "default": 200, "high": 1600}[self.effort]
+        common: dict[str, Any] = {"teacher": graph, "steps": steps, "batch_size": 16, "seed": self.seed}
+        with progress_bar(self.method, self.console) as advance:
+            if self.method == "deep-compression":
+                sparse = np.mean([(node.dense("weight") == 0).mean() for node in layers(graph)]) > 0.3
+                made = deep_compress(
+                    graph,
+                    None if sparse else 0.6,
+                    pictures if steps else None,
+                    scope="global",
+                    advance=advance,
+                    **common,
+                ).graph
+            elif self.method == "pruning":
+                made = (
+                    prune_and_retrain(graph, 0.7, pictures, scope="global", advance=advance, **common)
+                    if steps
+                    else prune(graph, 0.7, "global")
+                )
+            else:
+                made = decompose(graph, 0.95) if max_bytes is None else decompose_to_bytes(graph, max_bytes)
+                if steps:
+                    made = retrain(made, pictures, advance=advance, **common)
+        return [_Try(self.dumps(made), made, 0.0)]
+
+    # -- what all share
+
+    def dumps(self, graph: Graph) -> bytes:
+        """Write the file's bytes."""
+        classes = self.classifier.classes
+        named = not all(name == f"class {i}" for i, name in enumerate(classes.names))
+        metadata = {"made_by": f"squeezekit {__version__}", "network": self.classifier.name}
+        if self.material.training is not None:
+            metadata[TRAINING] = json.dumps(self.material.training, separators=(",", ":"))
+        return dumps(
+            Model(
+                graph,
+                self.classifier.preparation.to_dict(),
+                classes.names if named else (),
+                classes.synsets if named else None,
+                metadata,
+            )
+        )
+
+    def judge(self, tried: _Try) -> dict[str, Any]:
+        """Measure a candidate on the pictures that no method has seen."""
+        judges, labels = self.material.judges, self.material.labels
+        if tried.figures or not len(judges):
+            return tried.figures
+        with progress_bar("judging", self.console) as advance:
+            if self._answers is None:
+                self._answers = _float(to_torch(self.graph), judges, self.classifier.preparation)
+            ours = np.concatenate(
+                [
+                    _portion(
+                        tried.graph, judges[i : i + 16], self.classifier.preparation, advance, i, len(judges)
+                    )
+                    for i in range(0, len(judges), 16)
+                ]
+            )
+        figures: dict[str, Any] = {"agreement": float((ours.argmax(1) == self._answers.argmax(1)).mean())}
+        if labels is not None:
+            for prefix, answers in (("", ours), ("original_", self._answers)):
+                five = np.argsort(-answers, axis=1, kind="stable")[:, :5]
+                figures[f"{prefix}top1"] = float((five[:, 0] == labels).mean())
+                figures[f"{prefix}top5"] = float((five == labels[:, None]).any(1).mean())
+        tried.figures = figures
+        return figures
+
+    def drop(self, tried: _Try) -> float:
+        """Return the percentage points that a candidate loses."""
+        figures = self.judge(tried)
+        if "top1" in figures:
+            return 100.0 * float(figures["original_top1"] - figures["top1"])
+        return 100.0 * (1.0 - float(figures["agreement"]))
+
+
+def _portion(
+    graph: Graph,
+    pictures: NDArray[np.uint8],
+    preparation: Preparation,
+    advance: Callable[[int, int], None],
+    done: int,
+    total: int,
+) -> NDArray[np.float32]:
+    if graph.is_int8:
+        answer = run(graph, pictures).reshape(len(pictures), -1)
+    else:
+        answer = _float(to_torch(graph), pictures, preparation)
+    advance(done + len(pictures), total)
+    return answer
+
+
+@torch.no_grad()
+def _float(module: GraphModule, pictures: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.float32]:
+    found = []
+    for start in range(0, len(pictures), 16):
+        x = preparation.normalise(pictures[start : start + 16])
+        found.append(module(as_input_of(x)).flatten(1).numpy())
+    return np.concatenate(found)
+
+
+def as_input_of(prepared: NDArray[np.float32]) -> torch.Tensor:
+    """Turn prepared pictures (N, H, W, C) into what the network takes."""
+    return torch.from_numpy(np.ascontiguousarray(prepared.transpose(0, 3, 1, 2)))

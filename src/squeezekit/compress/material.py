@@ -1,0 +1,150 @@
+"""The pictures that compression sees: some to calibrate on, others to judge by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezekit.data.picture import PictureError, decode
+from squeezekit.data.preparation import Preparation
+from squeezekit.data.source import PictureSet
+from squeezekit.data.split import halves, resolve_splits
+from squeezekit.errors import UserError
+from squeezekit.train.classifier import Classifier
+from squeezekit.train.run_folder import fingerprint
+
+__all__ = ["Material", "gather", "noise"]
+
+Pictures = NDArray[np.uint8]
+Advance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Prepared pictures.
+
+    Attributes
+    ----------
+    calibration : ndarray of uint8, shape (N, H, W, C)
+        What the method may look at.
+    judges : ndarray of uint8, shape (M, H, W, C)
+        What it never sees: sizes are chosen by them. Empty without DATA.
+    labels : ndarray of int64, shape (M,), or None
+        Classes of the judges; None where the folders are not called as the model's classes.
+    training : dict or None
+        Which pictures were used, so that an evaluation can take others.
+    """
+
+    calibration: Pictures
+    judges: Pictures
+    labels: NDArray[np.int64] | None
+    training: dict[str, Any] | None
+
+
+def gather(
+    classifier: Classifier, pictures: PictureSet, *, most: int, seed: int, advance: Advance
+) -> Material:
+    """Choose and prepare pictures of DATA.
+
+    Of the data that the model was trained on, those that trained it calibrate and those that chose its epoch
+    judge. Other data with a train folder is dealt as for a training; without one, half calibrates and half
+    judges. Test pictures are not touched.
+
+    Parameters
+    ----------
+    classifier, pictures
+    most : int
+        Pictures to calibrate on, and to judge by, at most.
+    seed : int
+    advance : callable
+        Called with (pictures done, pictures in all).
+
+    Raises
+    ------
+    UserError
+        No picture can be read.
+    """
+    known = classifier.training or {}
+    mark = fingerprint(pictures)
+    if known.get("fingerprint") == mark and not known.get("halves"):
+        training = dict(known)
+        splits = resolve_splits(pictures, known["seed"], known["val_fraction"], known["test_fraction"])
+        parts = splits["train"], splits["val"]
+    elif "train" in pictures.splits:
+        training = {"fingerprint": mark, "seed": seed, "val_fraction": 0.1, "test_fraction": 0.2}
+        splits = resolve_splits(pictures, seed, 0.1, 0.2)
+        parts = splits["train"], splits["val"]
+    else:
+        training = {"fingerprint": mark, "seed": seed, "halves": True}
+        parts = halves(len(pictures), seed)
+    random = np.random.default_rng([seed, 1])
+    chosen = [np.sort(random.permutation(part)[:most]) for part in parts]
+    total, done = sum(map(len, chosen)), 0
+
+    def counted() -> None:
+        nonlocal done
+        done += 1
+        advance(done, total)
+
+    try:
+        to_class: NDArray[np.int64] | None = classifier.classes.match(pictures.classes, pictures.name)
+    except UserError:
+        to_class = None
+    prepared = [_prepared(pictures, rows, classifier.preparation, counted) for rows in chosen]
+    (calibration, _), (judges, kept) = prepared
+    if not len(calibration) or not len(judges):
+        raise UserError(f"{pictures.name}: too few pictures can be read to calibrate and to judge")
+    labels = None if to_class is None else to_class[pictures.labels[kept]]
+    return Material(calibration, judges, labels, training)
+
+
+def _prepared(
+    pictures: PictureSet, rows: NDArray[np.int64], preparation: Preparation, counted: Callable[[], None]
+) -> tuple[Pictures, NDArray[np.int64]]:
+    def one(i: int) -> Pictures | None:
+        try:
+            return preparation.geometry(decode(pictures.read(i), pictures.picture_name(i)))
+        except PictureError:
+            return None
+
+    found, kept = [], []
+    with ThreadPoolExecutor(2) as pool:
+        for i, picture in zip(rows.tolist(), pool.map(one, rows.tolist()), strict=True):
+            counted()
+            if picture is not None:
+                found.append(picture)
+                kept.append(i)
+    shape = (0, preparation.size, preparation.size, preparation.channels)
+    stacked = np.stack(found) if found else np.zeros(shape, np.uint8)
+    return stacked, np.array(kept, np.int64)
+
+
+def noise(preparation: Preparation, count: int, seed: int) -> Material:
+    """Make pictures for want of any: noise with the spectrum of photographs, power falling as 1/f².
+
+    (Field, 1987, "Relations between the statistics of natural images and the response properties of cortical
+    cells": amplitudes fall as 1/f.)
+    """
+    random = np.random.default_rng(seed)
+    side, channels = preparation.size, preparation.channels
+    across, down = np.fft.rfftfreq(side), np.fft.fftfreq(side)
+    frequency = np.hypot(down[:, None], across[None])
+    frequency[0, 0] = np.inf  # no mean: it is added below
+    made = np.empty((count, side, side, channels), np.uint8)
+    for picture in made:
+        grey = _coloured(random, frequency, side)
+        for c in range(channels):  # the channels of a photograph are much alike
+            mixed = 0.9 * grey + 0.4 * _coloured(random, frequency, side)
+            picture[..., c] = np.clip(random.normal(115, 30) + random.uniform(30, 70) * mixed, 0, 255)
+    return Material(made, made[:0], None, None)
+
+
+def _coloured(random: np.random.Generator, frequency: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    spectrum = (random.normal(size=frequency.shape) + 1j * random.normal(size=frequency.shape)) / frequency
+    field = np.fft.irfft2(spectrum, (side, side))
+    return np.asarray(field / (field.std() + 1e-12))
