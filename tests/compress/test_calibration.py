@@ -134,12 +134,12 @@ def test_importance_of_a_linear_softmax(photographs: np.ndarray) -> None:
         ),
     )
     graph = Graph(Tensor("input", (3, 32, 32)), nodes, "fc")
-    found = importance(graph, [graph.node("fc")], {"fc"}, photographs, ignore, draws=500)["fc"]
+    found = importance(graph, [graph.node("fc")], {"fc"}, photographs, ignore, draws=200)["fc"]
     p = softmax(photographs.mean(axis=(1, 2)) @ weight.T)
     exact = (p * (1 - p)).mean(axis=0)
     assert exact.max() > 1.5 * exact.min()
-    assert found == pytest.approx(exact, rel=0.05)
-    again = importance(graph, [graph.node("fc")], {"fc"}, photographs, ignore, draws=500)["fc"]
+    assert found == pytest.approx(exact, rel=0.08)
+    again = importance(graph, [graph.node("fc")], {"fc"}, photographs, ignore, draws=200)["fc"]
     assert np.array_equal(found, again)
     other = importance(graph, [graph.node("fc")], {"fc"}, photographs, ignore, draws=200, seed=1)["fc"]
     assert not np.array_equal(found, other)
@@ -156,14 +156,14 @@ def test_importance_behind_a_layer(photographs: np.ndarray) -> None:
         pointwise("b", "pool", second),
     )
     graph = Graph(Tensor("input", (3, 4, 4)), nodes, "b")
-    found = importance(graph, layers(graph), {"b"}, pictures, ignore, draws=500)
+    found = importance(graph, layers(graph), {"b"}, pictures, ignore, draws=200)
     a = np.maximum(pictures.astype(np.float64) @ first.T, 0)
     p = softmax(a.mean(axis=(1, 2)) @ second.T)
-    assert found["b"] == pytest.approx((p * (1 - p)).mean(axis=0), rel=0.05)
+    assert found["b"] == pytest.approx((p * (1 - p)).mean(axis=0), rel=0.08)
     fisher = np.einsum("np,pq->npq", p, np.eye(4)) - np.einsum("np,nq->npq", p, p)
     gradient = np.einsum("pa,npq,qa->na", second, fisher, second) / 16**2
     counted = np.where(a > 0, 1.0, CUT_OFF).sum(axis=(1, 2))
-    assert found["a"] == pytest.approx((gradient * counted).mean(axis=0), rel=0.05)
+    assert found["a"] == pytest.approx((gradient * counted).mean(axis=0), rel=0.08)
 
 
 def test_importance_is_in_nats(networks: Mapping[str, Graph], photographs: np.ndarray) -> None:
@@ -277,3 +277,17 @@ def test_moments_far_from_zero() -> None:
     assert np.allclose(xx[0].numpy(), exact, rtol=0.01, atol=1e-6)
     assert torch.equal(xx, yx)
     assert np.allclose(mean.numpy(), 1000, atol=1e-3)
+
+
+def test_what_few_positions_tell() -> None:
+    """Variances are believed, the rest in proportion to the evidence."""
+    random = np.random.default_rng(0)
+    mix = random.normal(size=(30, 3))
+    for count, least, most in ((15, 0.0, 0.4), (3000, 0.98, 1.0)):
+        x = torch.from_numpy((mix @ random.normal(size=(3, count)))[None].astype(np.float32))
+        found = Moments()
+        found.add(x, None)
+        seen, believed = found.centred()[0][0], found.believed()[0]
+        assert torch.allclose(seen.diagonal(), believed.diagonal())
+        share = (believed / seen)[~torch.eye(30, dtype=torch.bool)]
+        assert least < share.min() <= share.max() < most

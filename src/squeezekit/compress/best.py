@@ -34,7 +34,7 @@ from squeezekit.compress.calibration import (
 )
 from squeezekit.compress.integers import int8_graph, rounded_weight
 from squeezekit.compress.layers import layers
-from squeezekit.compress.ranges import quantizations, together
+from squeezekit.compress.ranges import logits_node, quantizations, together
 from squeezekit.compress.rounding import Rounded, nearest_bits, round_weights
 from squeezekit.compress.tuning import tune
 from squeezekit.graph.graph import INPUT, Graph, Node, Quantization
@@ -91,7 +91,7 @@ class Calibrated:
     def nearest(self, node: Node, price: float) -> float:
         """Estimate the bits of a layer at a price, quickly."""
         weight = _matrix(node.dense("weight"), node)
-        covariance, importance = self.moments[node.name].centred()[0], self.importance[node.name]
+        covariance, importance = self.moments[node.name].believed(), self.importance[node.name]
         return nearest_bits(weight, covariance, _rows(importance, node), price)
 
 
@@ -103,7 +103,8 @@ def calibrate(
     last = _last_layers(graph)
     # A range is tried on few pictures, but four times.
     weight = 4 * min(64, len(pictures))
-    ranges = sum(INPUT not in group for group in together(graph))
+    logits = logits_node(graph)
+    ranges = sum(INPUT not in group and logits not in group for group in together(graph))
     done, total = 0, 4 * len(pictures) + weight * ranges + 2 * _JUDGES * len(found)
 
     def count(more: int) -> None:
@@ -201,9 +202,9 @@ def quantize(
     graph, pictures = calibrated.graph, calibrated.pictures
     found = layers(graph)
     stages = _stages(found, effort.stages)
-    each = effort.steps // len(stages)
+    each = effort.steps // max(1, len(stages) - 1)
     batch = min(16, len(pictures))
-    done, total = 0, len(stages) * len(pictures) + each * len(stages) * batch
+    done, total = 0, len(stages) * len(pictures) + each * (len(stages) - 1) * batch
 
     def count(more: int) -> None:
         nonlocal done
@@ -213,18 +214,17 @@ def quantize(
     teacher, student = to_torch(graph).requires_grad_(False), to_torch(graph).requires_grad_(False)
     quantized_values(student, graph, calibrated.values)
     rounded: dict[str, Rounded] = {}
-    tuned = False
     for stage, members in enumerate(stages):
-        seen = moments(student, None if tuned else teacher, members, pictures, count)
+        last = stage == len(stages) - 1
+        # Tuned weights are fitted to nothing more, but for the last ones: their sums are the answers.
+        origin = teacher if last or stage == 0 or not each else None
+        seen = moments(student, origin, members, pictures, count)
         for node in members:
             rounded[node.name] = _fit(
-                node,
-                student,
-                None if tuned else teacher,
-                seen[node.name],
-                calibrated.importance[node.name],
-                price,
+                node, student, origin, seen[node.name], calibrated.importance[node.name], price
             )
+        if last:
+            break
         tune(
             graph,
             student,
@@ -237,7 +237,6 @@ def quantize(
             batch_size=batch,
             seed=seed * 1000 + stage,
         )
-        tuned = each > 0
     biases = {node.name: student.part(node.name).get_parameter("bias").detach() for node in found}
     return int8_graph(graph, calibrated.values, rounded, biases), sum(r.bits for r in rounded.values())
 
@@ -314,7 +313,7 @@ def _fit(
 
 
 def _round(weight: Tensor, seen: Moments, importance: Tensor, node: Node, price: float) -> Rounded:
-    rounded = round_weights(weight, seen.centred()[0], _rows(importance, node), price)
+    rounded = round_weights(weight, seen.believed(), _rows(importance, node), price)
     rounded.q = rounded.q.reshape(len(importance), -1)
     return rounded
 

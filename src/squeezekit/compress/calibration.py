@@ -249,6 +249,18 @@ class Moments:
         origin = self.origin[:, :, 0]
         return xx, yx, x + origin, y + origin
 
+    def believed(self) -> Tensor:
+        """Return the covariance of x, shape (B, n, n), as far as so few positions tell.
+
+        From fewer positions than inputs most directions would seem never to occur, and weights that matter
+        there would be worth nothing. So inputs are taken to hang together less than they were seen to, by the
+        share of n in n and the positions (shrinkage, Ledoit and Wolf, J. Multivar. Anal. 88, 2004).
+        """
+        xx = self.centred()[0]
+        alone = torch.diag_embed(xx.diagonal(dim1=1, dim2=2))
+        share = xx.shape[1] / (xx.shape[1] + self.count)
+        return (1 - share) * xx + share * alone
+
 
 @dataclass
 class _Inputs:

@@ -108,11 +108,16 @@ def round_weights(
 
 
 def nearest_bits(weight: Tensor, moments: Tensor, importance: Tensor, rate: float) -> float:
-    """Estimate what a layer costs, by rounding every weight to the nearest; as :func:`round_weights`."""
+    """Estimate what a layer costs, by rounding each weight by itself; as :func:`round_weights`.
+
+    Rather down than up, as a price would have it. Steps are as theory gives them: one that is larger than all
+    weights leaves none, and nothing to pay.
+    """
     parts = importance.shape[0] != len(weight)
     curvature = _damped(moments).diagonal(dim1=1, dim2=2)
-    step = _steps(weight, importance.expand(weight.shape[:2]), curvature, rate, parts)
-    q = _arranged((weight / step.unsqueeze(2)).round().clamp(-LIMIT, LIMIT), parts)
+    step = _theoretical(importance.expand(weight.shape[:2]), curvature, rate, parts)
+    step = torch.maximum(step, _largest(weight, parts) / (LIMIT - 1))
+    q = _arranged(torch.floor(weight.abs() / step.unsqueeze(2) + 0.35).clamp(max=LIMIT), parts)
     kinds = classes(q)
     return float(Rates(q, kinds).bits(q, kinds).sum())
 
@@ -126,22 +131,31 @@ def _damped(moments: Tensor) -> Tensor:
 
 
 def _steps(free: Tensor, importance: Tensor, curvature: Tensor, rate: float, parts: bool) -> Tensor:
-    """Return the step of each filter, shape (B, O).
+    """Return the step of each filter, shape (B, O), within what its largest weight allows."""
+    largest = _largest(free, parts)
+    step = torch.minimum(_theoretical(importance, curvature, rate, parts), largest)
+    step = torch.maximum(step, largest / (LIMIT - 1))
+    return torch.exp2(torch.ceil(torch.log2(step) * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE)
 
-    On a fine grid the error is step² / 12 and halving it costs half a bit a weight; where distortion falls as
-    fast as λ · bits rises, step² = 12 λ / (ln 2 · importance · curvature).
+
+def _theoretical(importance: Tensor, curvature: Tensor, rate: float, parts: bool) -> Tensor:
+    """Return the best step of each filter, shape (B, O), if grids are fine.
+
+    The error is then step² / 12 and halving it costs half a bit a weight; where distortion falls as fast as
+    λ · bits rises, step² = 12 λ / (ln 2 · importance · curvature).
     """
     level = curvature.log().mean(1, keepdim=True)
     if parts:
         level = level.mean(0, keepdim=True).expand_as(level)
-    step = WIDTH * torch.sqrt(12 * rate / (math.log(2) * importance.clamp(min=1e-30) * level.exp()))
-    largest = free.abs().amax(2)
+    return WIDTH * torch.sqrt(12 * rate / (math.log(2) * importance.clamp(min=1e-30) * level.exp()))
+
+
+def _largest(weight: Tensor, parts: bool) -> Tensor:
+    """Return the largest magnitude of each filter, shape (B, O)."""
+    largest = weight.abs().amax(2)
     if parts:
         largest = largest.amax(0, keepdim=True).expand_as(largest)
-    largest = largest.clamp(min=1e-12)
-    step = torch.minimum(step, largest)
-    step = torch.maximum(step, largest / (LIMIT - 1))
-    return torch.exp2(torch.ceil(torch.log2(step) * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE)
+    return largest.clamp(min=1e-12)
 
 
 def _pass(
