@@ -23,7 +23,7 @@ from squeezekit.graph.to_torch import to_torch
 
 PREPARATION = {"size": 32, "mean": [0, 0, 0], "scale": [1, 1, 1]}
 HALF = 32  # the first pictures calibrate, the others judge
-ONE, STAGES, TUNED = Effort(1, 0), Effort(4, 0), Effort(3, 45)
+ONE, STAGES, TUNED = Effort(1, 0), Effort(4, 0), Effort(3, 12)
 
 
 def ignore(_done: int, _total: int) -> None:
@@ -134,8 +134,8 @@ def test_better_than_rounding_to_the_nearest(
         spent += float(Rates(q, classes(q)).bits(q, classes(q)).sum())
     biases = {node.name: torch.from_numpy(node.dense("bias").copy()) for node in layers(graph)}
     plain, _ = judge(graph, int8_graph(graph, calibrated.values, rounded, biases), photographs[HALF:])
-    low, high = -60.0, 0.0
-    for _ in range(8):  # the price that buys as much
+    low, high = -24.0, -8.0
+    for _ in range(7):  # the price that buys as much
         middle = (low + high) / 2
         ours, bits = quantize(calibrated, 2.0**middle, ONE, ignore)
         low, high = (middle, high) if bits > spent else (low, middle)
@@ -285,14 +285,13 @@ def test_names_that_torch_has_for_itself(photographs: np.ndarray) -> None:
     assert judge(graph, ours, photographs[HALF:])[1] > 0.9
 
 
-@pytest.mark.parametrize("kind", ["black", "white", "one"])
+@pytest.mark.parametrize("kind", ["black", "one"])
 def test_pictures_that_tell_nothing(
     kind: str, networks: Mapping[str, Graph], photographs: np.ndarray
 ) -> None:
     """Calibrated on what does not vary, a network is worse, but still one."""
     pictures = {
         "black": np.zeros_like(photographs[:4]),
-        "white": np.full_like(photographs[:4], 255),
         "one": photographs[:1],
     }[kind]
     calibrated = calibrate(networks["mobilenet_v2" if kind == "one" else "medley"], pictures, ignore)
