@@ -48,7 +48,7 @@ LOSS = 0.02
 #: Times that a size or a drop is aimed at.
 ATTEMPTS = 4
 #: A file of this share of the bytes allowed is near enough.
-NEAR = 0.985
+NEAR = 0.975
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def _choose(tries: list[_Try], max_bytes: int | None, max_drop: float | None, wo
         fitting = [each for each in small if len(each.content) <= max_bytes]
         if not fitting:
             raise UserError(
-                f"--max-bytes {max_bytes:,}: cannot be reached ({len(small[0].content):,} is the smallest tried)"
+                f"--max-bytes {max_bytes:,}: not reached (the smallest tried takes {len(small[0].content):,})"
             )
         small = fitting
     if max_drop is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from squeezekit.compress.rates import LARGEST, Rates, classes
+from squeezekit.compress.rates import Rates, classes
 
 __all__ = ["Rounded", "nearest_bits", "round_weights"]
 
@@ -24,6 +24,7 @@ LIMIT = 127
 #: Width of a step, relative to the one that theory gives for fine grids.
 WIDTH = 1.0
 _DAMPING = 0.01
+_PORTION = 32
 
 
 @dataclass
@@ -168,29 +169,38 @@ def _pass(
     kinds: Tensor,
     rate: float,
 ) -> tuple[Tensor, float]:
-    free = free.clone()
+    # Weight by weight: what one leaves over goes to the next ones of its portion at once, and to the rest in
+    # one product when the portion is done. Inputs come first in memory: a weight of all filters is a row.
+    free = free.transpose(1, 2).contiguous()
+    kinds = kinds.transpose(1, 2).contiguous()
     q = torch.zeros_like(free)
-    n = free.shape[2]
+    n = free.shape[1]
     loss = 0.0
     cost = 0.5 * importance
-    for j in range(n):
-        value = free[:, :, j]
-        size = value.abs() / step
-        floor = size.floor().clamp(max=LIMIT)
-        best = torch.full_like(size, torch.inf)
-        chosen = torch.zeros_like(size)
-        weighed = cost * curvature[:, j : j + 1] * step.square()
-        for candidate in (torch.zeros_like(floor), floor, (floor + 1).clamp(max=LIMIT)):
-            bits = table[kinds[:, :, j], candidate.long().clamp(max=LARGEST)]
-            total = weighed * (size - candidate).square() + rate * bits
-            better = total < best
-            best, chosen = torch.where(better, total, best), torch.where(better, candidate, chosen)
-        q[:, :, j] = chosen * value.sign()
-        error = (value - q[:, :, j] * step) / upper[:, j, j].unsqueeze(1)
-        loss += float((cost * error.square()).sum())
-        if j + 1 < n:
-            free[:, :, j + 1 :] -= error.unsqueeze(2) * upper[:, j, j + 1 :].unsqueeze(1)
-    return q, loss
+    for start in range(0, n, _PORTION):
+        end = min(start + _PORTION, n)
+        errors = torch.zeros_like(free[:, start:end])
+        for j in range(start, end):
+            value = free[:, j]
+            size = value.abs() / step
+            floor = size.floor().clamp(max=LIMIT)
+            weighed = cost * curvature[:, j : j + 1] * step.square()
+            best = weighed * size.square() + rate * table[kinds[:, j], 0]
+            chosen = torch.zeros_like(size)
+            for candidate in (floor, (floor + 1).clamp(max=LIMIT)):
+                bits = table[kinds[:, j], candidate.long()]
+                total = weighed * (size - candidate).square() + rate * bits
+                better = total < best
+                best, chosen = torch.where(better, total, best), torch.where(better, candidate, chosen)
+            q[:, j] = chosen * value.sign()
+            error = (value - q[:, j] * step) / upper[:, j, j].unsqueeze(1)
+            errors[:, j - start] = error
+            loss += float((cost * error.square()).sum())
+            if j + 1 < end:
+                free[:, j + 1 : end] -= upper[:, j, j + 1 : end].unsqueeze(2) * error.unsqueeze(1)
+        if end < n:
+            free[:, end:] -= upper[:, start:end, end:].transpose(1, 2) @ errors
+    return q.transpose(1, 2), loss
 
 
 def _arranged(q: Tensor, parts: bool) -> Tensor:

@@ -1,0 +1,186 @@
+"""``squeezekit compress``: from a run folder or an .onnx to a file that answers as the network did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from squeezekit.cli.main import main
+
+NETWORK = (
+    *("--set", "fires=2", "--set", "base_e=16", "--set", "incr_e=8", "--set", "pools=1,2"),
+    *("--size", "32", "--batch-size", "16", "--workers", "0"),
+)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for channel, name in enumerate(("red", "green", "blue")):
+        (root / name).mkdir()
+        for i in range(30):
+            pixels = random.integers(0, 200, (32, 32, 3), dtype=np.uint8)
+            pixels[..., channel] += 40
+            Image.fromarray(pixels).save(root / name / f"{i:03}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("made") / "run"
+    words = ["train", str(photos), "--out", str(out), *NETWORK, "--epochs", "6", "--lr", "0.1", "--json"]
+    assert main(words) == 0
+    return out
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+def test_a_run_becomes_one_small_file(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "model.sqz"
+    done = said(capsys, "compress", str(run), "--data", str(photos), "--out", str(file), "--effort", "low")
+    assert done["bytes"] == file.stat().st_size < done["original_bytes"] / 4
+    assert (
+        done["judged"] == 9
+    )  # the tenth that chose the epoch of the run: 60 train, 9 choose, 18 are left alone
+    assert done["agreement"] >= 8 / 9
+    # The file answers as the network, on the pictures that neither trained, chose nor calibrated.
+    against = said(capsys, "evaluate", str(file), str(photos), "--against", str(run))
+    assert (against["split"], against["images"]) == ("test", 18)
+    assert against["agreement"] >= 17 / 18
+    picture = next((photos / "red").iterdir())
+    answers: Any = said(capsys, "predict", str(file), str(picture))
+    assert answers[0]["top"][0]["class"] == "red"
+    info = said(capsys, "info", str(file))
+    assert (info["numbers"], info["names"]) == ("int8", ["blue", "green", "red"])
+
+
+def test_the_same_bytes_again_within_the_bytes_asked_for(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("compress", str(run), "--data", str(photos), "--effort", "low", "--max-bytes", "2.2k")
+    for name in ("a.sqz", "b.sqz"):
+        assert said(capsys, *words, "--out", str(tmp_path / name))["bytes"] <= 2200
+    assert (tmp_path / "a.sqz").read_bytes() == (tmp_path / "b.sqz").read_bytes()
+
+
+def test_the_drop_is_kept(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("compress", str(run), "--data", str(photos), "--effort", "low", "--max-drop", "12")
+    done = said(capsys, *words, "--out", str(tmp_path / "a.sqz"))
+    assert 100 * (done["original_top1"] - done["top1"]) <= 12
+    assert len(done["attempts"]) > 1
+    assert done["bytes"] <= max(row["bytes"] for row in done["attempts"])
+
+
+def test_a_sweep_is_a_curve(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.sqz"
+    done = said(
+        capsys, "compress", str(run), "--data", str(photos), "--effort", "low", "--sweep", "--out", str(file)
+    )
+    sizes = [row["bytes"] for row in done["attempts"]]
+    assert len(sizes) == 9
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 1.3 * sizes[0]
+    assert all("agreement" in row for row in done["attempts"])
+    assert (tmp_path / "a.sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("method", ["deep-compression", "pruning", "svd"])
+def test_the_papers_methods(
+    run: Path, photos: Path, tmp_path: Path, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.sqz"
+    words = ("compress", str(run), "--data", str(photos), "--method", method, "--effort", "low")
+    done = said(capsys, *words, "--out", str(file))
+    assert done["bytes"] == file.stat().st_size < done["original_bytes"]
+    assert 0 <= done["agreement"] <= 1
+    assert said(capsys, "info", str(file))["numbers"] == "float32"
+    assert said(capsys, "evaluate", str(file), str(photos))["images"] == 18
+
+
+def test_without_pictures_noise_calibrates(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.sqz"
+    capsys.readouterr()
+    assert main(["compress", str(run), "--effort", "low", "--out", str(file), "--json"]) == 0
+    output = capsys.readouterr()
+    assert "no DATA" in output.err
+    assert json.loads(output.out)["agreement"] is None
+    assert said(capsys, "evaluate", str(file), str(photos), "--against", str(run))["agreement"] > 0.6
+
+
+def test_an_onnx_goes_the_same_way(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx = Path(__file__).parents[1] / "graph"
+    found = sorted(onnx.rglob("*.onnx"))
+    assert found
+    from squeezekit.graph.from_onnx import from_onnx
+
+    shape = from_onnx(found[0]).input.shape
+    if shape[0] != 3:
+        pytest.skip(f"the network in {found[0].name} takes {shape[0]} channels")
+    file = tmp_path / "a.sqz"
+    done = said(
+        capsys, "compress", str(found[0]), "--data", str(photos), "--effort", "low", "--out", str(file)
+    )
+    assert done["bytes"] == file.stat().st_size
+    assert done["top1"] is None  # its classes have other names
+    assert done["agreement"] > 0.5
+
+
+def test_mistakes_are_one_clear_line(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.sqz"
+    given = ("compress", str(run), "--out", str(file), "--data", str(photos), "--effort", "low")
+    one = tmp_path / "one"
+    (one / "only").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(one / "only" / "a.png")
+    (tmp_path / "empty").mkdir()
+    other = tmp_path / "other.sqz"
+    other.write_bytes(b"something else")
+    for words, complaint in [
+        ((*given, "--max-bytes", "100"), "every weight zero"),
+        ((*given, "--max-bytes", "many"), "not a size"),
+        ((*given, "--method", "magic"), "magic"),
+        ((*given, "--effort", "huge"), "huge"),
+        ((*given, "--max-drop", "-1"), "--max-drop"),
+        ((*given, "--method", "svd", "--max-drop", "1"), "--method svd"),
+        (("compress", str(run), "--out", str(file), "--max-drop", "1"), "--data"),
+        (("compress", str(run), "--out", str(file), "--data", str(one)), "one"),
+        (("compress", str(run), "--out", str(file), "--data", str(tmp_path / "empty")), "empty"),
+        (("compress", str(other), "--out", str(file)), "other.sqz"),
+        (("compress", str(run), "--out", str(tmp_path / "no" / "a.sqz")), "no folder"),
+        (("compress", str(run), "--out", str(tmp_path)), "is a folder"),
+        (("compress", "alexnet", "--out", str(file)), "without weights"),
+    ]:
+        capsys.readouterr()
+        assert main(list(words)) == 2, words
+        error = capsys.readouterr().err
+        assert complaint in error.strip().splitlines()[-1], (words, error)
+        assert not file.exists()
+
+
+def test_a_file_that_is_int8_already(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.sqz"
+    assert main(["compress", str(run), "--out", str(file), "--effort", "low"]) == 0
+    assert main(["compress", str(file), "--out", str(tmp_path / "b.sqz")]) == 2
+    assert "int8 file already" in capsys.readouterr().err
