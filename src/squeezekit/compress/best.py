@@ -59,7 +59,7 @@ class Effort:
     steps: int
 
 
-EFFORTS = {"low": Effort(1, 0), "default": Effort(8, 0), "high": Effort(64, 0)}
+EFFORTS = {"low": Effort(1, 0), "default": Effort(6, 0), "high": Effort(64, 0)}
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def measured(
             for x, y in zip(some, answers, strict=True)
         ) / len(pictures)
         part.get_parameter("weight").data, part.get_parameter("bias").data = weight, bias
-        ratios[node.name] = max(change, 1e-9) / max(rounded.loss, 1e-12)
+        # Where there is next to nothing to compare, rounding errors of float32 must not decide.
+        ratios[node.name] = min(max(max(change, 1e-9) / max(rounded.loss, 1e-12), 1 / 30), 30.0)
         advance(1)
     return {name: each * ratios[name] for name, each in calibrated.importance.items()}
 

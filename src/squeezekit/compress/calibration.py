@@ -330,9 +330,14 @@ def windows(part: nn.Module, node: Node, x: Tensor) -> Tensor:
     else:
         a = node.attributes
         padded = part.padded(x)  # type: ignore[operator]
-        seen = F.unfold(padded, a["kernel"], dilation=a["dilation"], stride=a["stride"])
-        if seen.shape[2] > POSITIONS:
-            seen = seen[:, :, :: -(-seen.shape[2] // POSITIONS)]
+        # Of many positions every second one, or third, in both directions.
+        sides = [
+            (padded.shape[2 + i] - a["dilation"][i] * (a["kernel"][i] - 1) - 1) // a["stride"][i] + 1
+            for i in (0, 1)
+        ]
+        leap = math.ceil(math.sqrt(sides[0] * sides[1] / POSITIONS))
+        stride = (a["stride"][0] * leap, a["stride"][1] * leap)
+        seen = F.unfold(padded, a["kernel"], dilation=a["dilation"], stride=stride)
     pictures, wide, positions = seen.shape
     blocked = seen.reshape(pictures, groups * parts, wide // (groups * parts), positions)
     return blocked.permute(1, 2, 0, 3).flatten(2)
