@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from squeezekit.graph import Graph, Node, Tensor
 from squeezekit.graph.passes import prepare
@@ -31,6 +32,15 @@ def conv(
         **other,
     }
     return Node(name, "conv", (source,), attributes, {"weight": weight, "bias": bias})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The networks trained here are the same on every machine with one thread, whatever its cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

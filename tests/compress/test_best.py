@@ -203,7 +203,7 @@ def test_what_a_layer_costs_is_measured(known: Callable[[str], Calibrated], phot
         nodes = tuple(replace(n, weights=arrays) if n.name == node.name else n for n in graph.nodes)
         after = log_softmax(run(replace(graph, nodes=nodes), x))
         change = (np.exp(before) * (before - after)).sum(axis=1).mean()
-        assert change / 3 < rounded.loss < 3 * change, node.name
+        assert change / 5 < rounded.loss < 5 * change, node.name
         predicted, measured = predicted + rounded.loss, measured + change
     assert predicted == pytest.approx(measured, rel=0.5)
 
