@@ -30,7 +30,7 @@ for name in ("nms", "qnms"):
     declare.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 from nncodec import nnc
 weights = dict(numpy.load(sys.argv[1]))
-coded = bytes(nnc.compress(weights, qp=int(sys.argv[2]), return_bitstream=True))
+coded = nnc.compress(weights, qp=int(sys.argv[2]), return_bitstream=True)  # a bytearray: bytes are a path
 started = time.perf_counter()
 decoded = nnc.decompress(coded)
 seconds = time.perf_counter() - started
