@@ -88,7 +88,12 @@ def peer(shared: Path, qp: int, folder: Path, python: Path) -> dict[str, Any]:
     arguments = [str(folder / "weights.npz"), str(qp), str(folder / "decoded.npz")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [str(python), "-c", PEER, *arguments], stdout=subprocess.PIPE, text=True, check=True, env=environment
+        [str(python.absolute()), "-c", PEER, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=folder,
     )
     size, seconds = done.stdout.split()[-2:]
 
@@ -131,7 +136,7 @@ if __name__ == "__main__":
     parser.add_argument("--qp", type=int, nargs="*", default=[-36, -32])
     parser.add_argument("--effort", default="default")
     parser.add_argument("--data", type=Path, default=HERE.parent / "shared")
-    parser.add_argument("--peers", type=Path, default=HERE / ".venv-peers")
+    parser.add_argument("--peers", type=Path, default=HERE / ".venv-peers", help="an environment")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

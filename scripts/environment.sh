@@ -3,7 +3,7 @@
 #
 #   scripts/environment.sh FOLDER EXTRAS      e.g. .venv train,dev
 #   scripts/environment.sh clang              clang, if it can be installed
-#   scripts/environment.sh peers FOLDER       .venv as it is, and torchvision (PEERS=all: every peer) on top of it
+#   scripts/environment.sh peers FOLDER       .venv as it is, torchvision and onnxruntime (PEERS=all: every peer) on top
 #
 # PYTHON names the interpreter (default: the first of python3, python3.13, ... that is new enough).
 set -euo pipefail
@@ -100,8 +100,9 @@ peers_environment() {
   rm -f "$stamp"
   site=$(packages .venv)
   echo "import site; site.addsitedir('$site')" >"$(packages "$folder")/squeezekit-venv.pth"
-  say "installing torchvision into $folder"
+  say "installing torchvision and onnxruntime into $folder"
   pip_install "$folder" --no-deps torchvision -c constraints-peers.txt
+  pip_install "$folder" onnxruntime -c constraints.txt -c constraints-peers.txt
   if [ "$what" = all ]; then
     for peer in onnx onnxruntime openvino ncnn "pandas h5py opencv-python-headless"; do
       say "installing $peer into $folder"
