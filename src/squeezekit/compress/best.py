@@ -91,8 +91,8 @@ class Calibrated:
     def nearest(self, node: Node, price: float) -> float:
         """Estimate the bits of a layer at a price, quickly."""
         weight = _matrix(node.dense("weight"), node)
-        covariance, importance = self.moments[node.name].believed(), self.importance[node.name]
-        return nearest_bits(weight, covariance, _rows(importance, node), price)
+        variance, importance = self.moments[node.name].variance(), self.importance[node.name]
+        return nearest_bits(weight, variance, _rows(importance, node), price)
 
 
 def calibrate(
@@ -259,7 +259,7 @@ def price_of(
         for done, node in enumerate(found):
             spent += calibrated.round(node, price).bits
             advance(attempt * len(found) + done + 1, attempts * len(found))
-        if abs(math.log(spent / bits)) < 0.004:
+        if abs(math.log(spent / bits)) < 0.008:
             break
         guess *= bits / spent
     return price

@@ -249,6 +249,12 @@ class Moments:
         origin = self.origin[:, :, 0]
         return xx, yx, x + origin, y + origin
 
+    def variance(self) -> Tensor:
+        """Return the variances of x, shape (B, n): the diagonal of what :meth:`believed` returns."""
+        mean = self.x / self.count
+        spread: Tensor = self.xx.diagonal(dim1=1, dim2=2) / self.count - mean.square()
+        return spread
+
     def believed(self) -> Tensor:
         """Return the covariance of x, shape (B, n, n), as far as so few positions tell.
 

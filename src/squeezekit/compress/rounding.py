@@ -108,14 +108,16 @@ def round_weights(
     )
 
 
-def nearest_bits(weight: Tensor, moments: Tensor, importance: Tensor, rate: float) -> float:
+def nearest_bits(weight: Tensor, variance: Tensor, importance: Tensor, rate: float) -> float:
     """Estimate what a layer costs, by rounding each weight by itself; as :func:`round_weights`.
+
+    Of what the filters see it takes the variances alone, (B, n): the diagonal of the moments.
 
     Rather down than up, as a price would have it. Steps are as theory gives them: one that is larger than all
     weights leaves none, and nothing to pay.
     """
     parts = importance.shape[0] != len(weight)
-    curvature = _damped(moments).diagonal(dim1=1, dim2=2)
+    curvature = variance + _damping(variance)
     step = _theoretical(importance.expand(weight.shape[:2]), curvature, rate, parts)
     step = torch.maximum(step, _largest(weight, parts) / (LIMIT - 1))
     q = _arranged(torch.floor(weight.abs() / step.unsqueeze(2) + 0.35).clamp(max=LIMIT), parts)
@@ -126,9 +128,13 @@ def nearest_bits(weight: Tensor, moments: Tensor, importance: Tensor, rate: floa
 def _damped(moments: Tensor) -> Tensor:
     moments = moments.clone()
     diagonal = moments.diagonal(dim1=1, dim2=2)
-    typical = diagonal.mean(1, keepdim=True)
-    diagonal += _DAMPING * typical + 1e-12 + 1e-6 * typical.mean()
+    diagonal += _damping(diagonal)
     return moments
+
+
+def _damping(variance: Tensor) -> Tensor:
+    typical = variance.mean(1, keepdim=True)
+    return _DAMPING * typical + 1e-12 + 1e-6 * typical.mean()
 
 
 def _steps(free: Tensor, importance: Tensor, curvature: Tensor, rate: float, parts: bool) -> Tensor:
