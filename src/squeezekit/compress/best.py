@@ -59,7 +59,7 @@ class Effort:
     steps: int
 
 
-EFFORTS = {"low": Effort(1, 0), "default": Effort(6, 0), "high": Effort(64, 0)}
+EFFORTS = {"low": Effort(1, 0), "default": Effort(8, 0), "high": Effort(64, 0)}
 
 
 @dataclass(frozen=True)
