@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from squeezekit.errors import UserError
 from squeezekit.graph.graph import INPUT, Array, Graph, Node, Tensor
 
-__all__ = ["Builder", "Unsupported", "adaptive_pool", "per_channel", "same_padding"]
+__all__ = ["Builder", "Unsupported", "adaptive_pool", "arithmetic", "per_channel", "same_padding"]
 
 
 class Unsupported(Exception):  # noqa: N818 (the reader turns it into a UserError with the place)
@@ -129,6 +129,33 @@ def adaptive_pool(shape: Sequence[int], to: Sequence[int | None]) -> dict[str, A
         "ceil_mode": 0,
         "count_include_pad": 1,
     }
+
+
+def arithmetic(kind: str, numbers: NDArray[np.float32], *, first: bool) -> dict[str, Array | None]:
+    """Return the weights of an ``affine`` that adds, subtracts, multiplies or divides by a number a channel.
+
+    Parameters
+    ----------
+    kind : {"add", "sub", "mul", "div"}
+    numbers : ndarray of float32, shape (C,)
+    first : bool
+        The numbers stand before the value: ``numbers - value``.
+
+    Raises
+    ------
+    Unsupported
+        Numbers divided by a value.
+    """
+    one, zero = np.ones_like(numbers), np.zeros_like(numbers)
+    if kind == "add":
+        return {"scale": one, "shift": numbers}
+    if kind == "sub":
+        return {"scale": -one, "shift": numbers} if first else {"scale": one, "shift": -numbers}
+    if kind == "mul":
+        return {"scale": numbers, "shift": zero}
+    if first:
+        raise Unsupported("division by a value")
+    return {"scale": one / numbers, "shift": zero}
 
 
 def per_channel(constant: Array, channels: int, rank: int) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from squeezekit.errors import UserError
-from squeezekit.graph.build import Builder, Unsupported, per_channel, same_padding
+from squeezekit.graph.build import Builder, Unsupported, arithmetic, per_channel, same_padding
 from squeezekit.graph.graph import INPUT, Array, Graph
 
 __all__ = ["from_onnx"]
@@ -530,18 +530,7 @@ def _arithmetic(kind: str) -> Callable[..., _Value]:
         if value.last and constant.ndim:  # the channels' dimension comes first here
             constant = constant.reshape((1,) * (4 - constant.ndim) + constant.shape).transpose(0, 3, 1, 2)
         numbers = per_channel(constant, reader.builder.shape(value.name)[0], len(value.shape))
-        one, zero = np.ones_like(numbers), np.zeros_like(numbers)
-        if kind == "add":
-            scale, shift = one, numbers
-        elif kind == "sub":
-            scale, shift = (-one, numbers) if right is None else (one, -numbers)
-        elif kind == "mul":
-            scale, shift = numbers, zero
-        elif right is None:
-            raise Unsupported("division by a value")
-        else:
-            scale, shift = one / numbers, zero
-        return reader.emit("affine", value, weights={"scale": scale, "shift": shift})
+        return reader.emit("affine", value, weights=arithmetic(kind, numbers, first=right is None))
 
     return handle
 

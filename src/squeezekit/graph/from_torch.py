@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from squeezekit.errors import UserError
-from squeezekit.graph.build import Builder, Unsupported, adaptive_pool, per_channel, same_padding
+from squeezekit.graph.build import (
+    Builder,
+    Unsupported,
+    adaptive_pool,
+    arithmetic,
+    per_channel,
+    same_padding,
+)
 from squeezekit.graph.graph import INPUT, Array, Graph
 
 if TYPE_CHECKING:
@@ -477,18 +484,7 @@ def _arithmetic(reader: _Reader, node: fx.Node, a: Any, b: Any, alpha: Any = 1) 
         raise Unsupported("arithmetic on constants")
     value = reader._value(b if right is None else a)
     constant = per_channel(right if left is None else left, value.shape[1], len(value.shape))  # type: ignore[arg-type]
-    one, zero = np.ones_like(constant), np.zeros_like(constant)
-    if kind == "add":
-        scale, shift = one, constant
-    elif kind == "sub":
-        scale, shift = (-one, constant) if right is None else (one, -constant)
-    elif kind == "mul":
-        scale, shift = constant, zero
-    elif right is None:
-        raise Unsupported("division by a value")
-    else:
-        scale, shift = one / constant, zero
-    return reader._emit(node, "affine", value, weights={"scale": scale, "shift": shift})
+    return reader._emit(node, "affine", value, weights=arithmetic(kind, constant, first=right is None))
 
 
 @_handles("cat", "concat")
