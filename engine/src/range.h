@@ -142,21 +142,26 @@ SQZ_INLINE bit_model learn(bit_model model, int32_t goal, const learning_rates *
     return model + ((uint32_t)floor_shift64(step, 6) & ~(uint32_t)1023) + (seen < MOST_SEEN);
 }
 
-/* A bit that decides where the program goes next: the branch is the split itself. */
-SQZ_INLINE int code_bit(range_coder *c, const int decoding, bit_model *model, int bit,
-                        const learning_rates *rates) {
-    const uint64_t ones = (c->range >> 16) * (*model >> 16);
+/* Splits the range for a bit whose chance of being 1 is `p` of 65536; the branch is the split itself. */
+SQZ_INLINE int code_split(range_coder *c, const int decoding, uint32_t p, int bit) {
+    const uint64_t ones = (c->range >> 16) * p;
     if (decoding) bit = c->low < ones;
     if (bit) {
         c->range = ones;
-        *model = learn(*model, SUREST, rates);
     } else {
         if (decoding) c->low -= ones;
         else encoder_add(c, ones);
         c->range -= ones;
-        *model = learn(*model, UNLIKELIEST, rates);
     }
     settle(c, decoding);
+    return bit;
+}
+
+/* A bit that decides where the program goes next. */
+SQZ_INLINE int code_bit(range_coder *c, const int decoding, bit_model *model, int bit,
+                        const learning_rates *rates) {
+    bit = code_split(c, decoding, *model >> 16, bit);
+    *model = learn(*model, bit ? SUREST : UNLIKELIEST, rates);
     return bit;
 }
 

@@ -106,16 +106,7 @@ static uint32_t text_predict(text_model *m, uint32_t node, int32_t **weights) {
 static int text_bit(text_model *m, range_coder *c, const int decoding, uint32_t node, int bit) {
     int32_t *weight;
     const uint32_t p = text_predict(m, node, &weight);
-    const uint64_t ones = (c->range >> 16) * p;
-    if (decoding) bit = c->low < ones;
-    if (bit) {
-        c->range = ones;
-    } else {
-        if (decoding) c->low -= ones;
-        else encoder_add(c, ones);
-        c->range -= ones;
-    }
-    settle(c, decoding);
+    bit = code_split(c, decoding, p, bit);
     const int32_t error = (bit ? 65535 : 0) - (int32_t)p;
     for (int i = 0; i < INPUTS; i++) {
         const int32_t w = weight[i] + floor_shift((m->input[i] * floor_shift(error, 3) + (1 << 12)), 13);
