@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import kornia.augmentation as K
@@ -22,6 +23,9 @@ from torch import Tensor, nn
 from squeezekit.errors import UserError, suggest
 
 __all__ = ["POLICIES", "Augmentation", "Policy", "named_policy"]
+
+#: Where pictures are made smaller anyway, what "shift" cuts out is this much smaller or larger than the size.
+ZOOM = (0.8, 1.125)
 
 #: Numbers of a portion that is augmented at a time on a CPU: 16 pictures of 224 × 224.
 PORTION = 16 * 3 * 224 * 224
@@ -144,7 +148,7 @@ class Augmentation(nn.Module):
         self.policy, self.size, self.num_classes = policy, size, num_classes
         # In plain lists: kornia's modules carry parameters of no use here, which are not to end in a
         # checkpoint or in data-parallel training's exchange.
-        self._steps = _steps(policy, size, channels)
+        self._steps = _steps(policy, channels)
         self._mixing: list[_Mixing] = []
         if policy.mix and policy.mixup:
             self._mixing.append(_MixUp(policy.mixup))
@@ -152,7 +156,9 @@ class Augmentation(nn.Module):
             self._mixing.append(_CutMix(policy.cutmix))
 
     @torch.no_grad()
-    def forward(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, pictures: Tensor, labels: Tensor, size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Augment a batch.
 
         Parameters
@@ -160,6 +166,9 @@ class Augmentation(nn.Module):
         pictures : Tensor, (N, C, H, W)
             uint8, or float in 0…255. H and W at least ``size`` (:meth:`Policy.canvas`).
         labels : Tensor of int64, (N,)
+        size : int, optional
+            A smaller side than the policy's, for progressive resizing. Since all pixels are resampled then,
+            "shift" varies the scale as well, at no cost.
 
         Returns
         -------
@@ -171,29 +180,32 @@ class Augmentation(nn.Module):
         # On a CPU in portions: tensors of some megabytes stay in the cache, and the allocator hands the same
         # pages out again instead of fetching new ones from the system, which costs more than the arithmetic.
         portions = 1 if pictures.is_cuda else max(1, round(pictures.numel() / PORTION))
-        x = torch.cat([self._augment(portion, portions) for portion in pictures.chunk(portions)])
+        x = torch.cat([self._augment(portion, portions, size or self.size) for portion in pictures.chunk(portions)])
         targets = labels
         if self._mixing and len(labels) > 1 and torch.rand(()).item() < self.policy.mix:
             chosen = int(torch.randint(len(self._mixing), ()).item())
             x, targets = self._mixing[chosen](x, labels, self.num_classes)
         return x, targets
 
-    def _augment(self, pictures: Tensor, portions: int) -> Tensor:
+    def _augment(self, pictures: Tensor, portions: int, size: int) -> Tensor:
         x = pictures.to(torch.float32, memory_format=torch.contiguous_format).div(255)
+        if self.policy.crop != "none":
+            side = self.size
+            if self.policy.crop == "shift" and size < side:
+                side = int(side * (ZOOM[0] + (ZOOM[1] - ZOOM[0]) * torch.rand(()).item()))
+            x = _crop(self.policy, self.size, side)(x)
+        if x.shape[-2:] != (size, size):
+            x = F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
         for step, is_same_for_all in self._steps:
             # Some of kornia's draw once a call for every picture; a batch shall see at least four draws.
             parts = -(-4 // portions) if is_same_for_all else 1
             x = torch.cat([step(part) for part in x.chunk(parts)]) if parts > 1 else step(x)
-        if x.shape[-2:] != (self.size, self.size):  # the policy does not crop
-            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
         return x * 255
 
 
-def _steps(policy: Policy, size: int, channels: int) -> list[tuple[_Step, bool]]:
+def _steps(policy: Policy, channels: int) -> list[tuple[_Step, bool]]:
     """Return what is done to single pictures, in order, and whether it draws once a call for all of them."""
     steps: list[tuple[_Step, bool]] = []
-    if policy.crop != "none":
-        steps.append((_crop(policy, size), False))
     if policy.flip:
         steps.append((K.RandomHorizontalFlip(p=policy.flip), False))
     if policy.color:
@@ -211,16 +223,18 @@ def _steps(policy: Policy, size: int, channels: int) -> list[tuple[_Step, bool]]
     return steps
 
 
-def _crop(policy: Policy, size: int) -> _Step:
+@cache
+def _crop(policy: Policy, size: int, side: int) -> _Step:
+    """Return what cuts pictures of `side` pixels out of those made for `size`."""
     # cropping_mode="slice" cuts with indices; the other mode warps every pixel of the picture.
     crop: _Step
     if policy.crop == "shift":
         mode = "reflect" if policy.padding == "reflect" else "constant"
         padding = max(1, round(size * policy.shift))
-        crop = K.RandomCrop((size, size), padding=padding, padding_mode=mode, cropping_mode="slice")
+        crop = K.RandomCrop((side, side), padding=padding, padding_mode=mode, cropping_mode="slice")
     else:
         crop = K.RandomResizedCrop(
-            (size, size), scale=policy.scale, ratio=policy.ratio, cropping_mode="slice", align_corners=False
+            (side, side), scale=policy.scale, ratio=policy.ratio, cropping_mode="slice", align_corners=False
         )
     return crop
 

@@ -238,6 +238,7 @@ def _module(plan: Plan) -> ClassifierModule:
         steps=plan.epochs * (plan.pictures["train"] // plan.batch_size),
         epochs=plan.epochs,
         seed=plan.seed,
+        early_size=plan.early_size,
         class_weights=torch.tensor(plan.class_weights) if plan.class_weights else None,
     )
 

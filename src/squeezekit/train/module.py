@@ -81,6 +81,8 @@ class ClassifierModule(LightningModule):
     steps : int
         Optimiser steps of the whole run.
     epochs : int
+    early_size : int, optional
+        Side of the pictures in the recipe's first, cheaper epochs; None: full size in all.
     seed : int
         Every step draws its random numbers from (seed, step, rank), so that a run that was killed and
         resumed draws the same ones as a run that was not.
@@ -99,6 +101,7 @@ class ClassifierModule(LightningModule):
         steps: int,
         epochs: int,
         seed: int,
+        early_size: int | None = None,
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -106,6 +109,7 @@ class ClassifierModule(LightningModule):
         self.normalise = Normalise(preparation)
         self.augmentation = augmentation
         self.recipe, self.lr, self.steps, self.epochs, self.seed = recipe, lr, steps, epochs, seed
+        self.early_size = early_size
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.averaged: AveragedModel | None = None
@@ -129,6 +133,12 @@ class ClassifierModule(LightningModule):
     def frozen_epochs(self) -> int:
         return round(self.recipe.frozen * self.epochs)
 
+    @property
+    def training_size(self) -> int | None:
+        """Side of this epoch's pictures, where it is not the network's own."""
+        early = self.current_epoch < round(self.recipe.low_resolution * self.epochs)
+        return self.early_size if early else None
+
     # -- the steps
 
     def on_train_epoch_start(self) -> None:
@@ -142,7 +152,9 @@ class ClassifierModule(LightningModule):
         # that follows.
         torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank)
         labels: Tensor = batch["labels"]
-        pictures, targets = self.augmentation(batch["pictures"].permute(0, 3, 1, 2), labels)
+        pictures, targets = self.augmentation(
+            batch["pictures"].permute(0, 3, 1, 2), labels, self.training_size
+        )
         logits = self.network(self.normalise(pictures)).float()
         loss = F.cross_entropy(
             logits, targets, weight=self.class_weights, label_smoothing=self.recipe.label_smoothing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import statistics
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -152,7 +153,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """A training run with nothing left to choose. Attributes as in :class:`Options`, resolved."""
+    """A training run with nothing left to choose. Attributes as in :class:`Options`, resolved.
+
+    ``early_size`` is the side of the pictures in the first epochs, where the recipe begins with smaller ones.
+    """
 
     data: str
     fingerprint: str
@@ -166,6 +170,7 @@ class Plan:
     preparation: dict[str, Any]
     recipe: dict[str, Any]
     augmentation: str
+    early_size: int | None
     epochs: int
     batch_size: int
     lr: float
@@ -264,6 +269,7 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport) -> P
         preparation=preparation.to_dict(),
         recipe=chosen.to_dict(),
         augmentation=options.augmentation or chosen.augmentation_for(count),
+        early_size=_early_size(network.config, preparation.size) if chosen.low_resolution else None,
         epochs=options.epochs or chosen.epochs_for(count),
         batch_size=batch_size,
         lr=options.lr or rate * min(batch_size, 1024) / 256,
@@ -273,6 +279,16 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport) -> P
         class_weights=balance(pictures, splits["train"], options.class_weights),
         asked=asdict(options),
     )
+
+
+def _early_size(config: Mapping[str, Any], size: int) -> int | None:
+    """Return three quarters of the size, if the network takes such pictures."""
+    early = round(size * 0.75)
+    try:
+        check_picture_size(config, early)
+    except UserError:
+        return None
+    return early
 
 
 def size_for(pictures: PictureSet, indices: NDArray[np.int64]) -> int:

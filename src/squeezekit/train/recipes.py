@@ -58,6 +58,10 @@ class Recipe:
         the classifier learns at this factor of the rate of the third behind it.
     feature_rate : float
         Rate of the last third of the features, relative to the classifier's.
+    low_resolution : float
+        Share of the epochs, the first ones, that see the pictures at three quarters of the size, for half the
+        work (progressive resizing: Tan & Le, arXiv:2104.00298, section 4.2). Networks that need a certain
+        size see them in full.
     gradient_clip : float
         Largest norm of the gradient; 0 turns clipping off.
     """
@@ -84,6 +88,7 @@ class Recipe:
     frozen: float = 0.0
     depth_decay: float = 1.0
     feature_rate: float = 1.0
+    low_resolution: float = 0.0
     gradient_clip: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,6 +124,7 @@ RECIPES: dict[str, Recipe] = {
         label_smoothing=0.1,
         ema=0.02,
         dropout=0.0,
+        low_resolution=0.65,
         gradient_clip=5.0,
     ),
     "squeezenet": Recipe(
