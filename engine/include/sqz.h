@@ -1,4 +1,4 @@
-/* sqz.h: reads and writes the pieces of a .sqz file.
+/* sqz.h: reads and writes the pieces of a .sqz file, and runs the network in it.
  *
  * C11. No allocation, no global state, no input or output, no dependency: every function works on memory that
  * the caller owns, so any number of files can be read side by side. docs/format.md of the repository
@@ -49,7 +49,8 @@ typedef enum sqz_error {
     SQZ_CORRUPT,   /* a section says something impossible */
     SQZ_LIMIT,     /* asks for more than the limits below */
     SQZ_SPACE,     /* the memory given is too small */
-    SQZ_ARGUMENT   /* the caller's mistake: a null pointer, a shape that is none */
+    SQZ_ARGUMENT,  /* the caller's mistake: a null pointer, a shape that is none */
+    SQZ_UNSUPPORTED /* a sound file, but not of a network that this library runs */
 } sqz_error;
 
 /* The name, "SQZ_TRUNCATED" for SQZ_TRUNCATED; "SQZ_UNKNOWN" for what is none. Never NULL. */
@@ -238,6 +239,123 @@ SQZ_API int sqz_bias_shift(float multiplier);
  * gets the same float32. Multipliers that all lie on one such grid take a few bits each in a file, others
  * about three bytes. */
 SQZ_API float sqz_grid(float base, int32_t k);
+
+/* ---- Running a network ----------------------------------------------------------------------- *
+ *
+ * Only int8 networks that take pictures run. Nothing is allocated: the caller asks how much memory a file
+ * needs and gives it.
+ *
+ *   size_t size;
+ *   sqz_needs needs;
+ *   sqz_model *model;
+ *   sqz_workspace(file, file_size, &size);                       workspace = malloc(size)
+ *   sqz_plan(&needs, file, file_size, SQZ_BEST, workspace, size);  memory = malloc(needs.model), ...
+ *   sqz_open(&model, memory, needs.model, workspace);            free(workspace), and the file if need be
+ *   sqz_run(model, pixels, row_bytes, activations, scratch, logits);
+ *
+ * Memory for the model, the activations and the scratch must be aligned to SQZ_ALIGNMENT bytes. An open model
+ * is never written to: any number of threads may run it at the same time, each with activations and scratch
+ * of its own. */
+
+#define SQZ_ALIGNMENT 64
+
+typedef struct sqz_model sqz_model; /* lives in the memory given to sqz_open */
+
+/* Which kernels compute. All give the same bits. */
+typedef enum sqz_isa {
+    SQZ_BEST,   /* the quickest that this processor has */
+    SQZ_SCALAR, /* plain C */
+    SQZ_AVX2,
+    SQZ_AVX512 /* with VNNI and VBMI */
+} sqz_isa;
+
+/* The name, "AVX-512 VNNI" for SQZ_AVX512; NULL for what is none. */
+SQZ_API const char *sqz_isa_name(sqz_isa isa);
+
+/* Whether this processor has it, and this build of the library. */
+SQZ_API int sqz_isa_available(sqz_isa isa);
+
+typedef struct sqz_needs {
+    size_t model;       /* kept while the network is in use: weights as the kernels read them, and the plan */
+    size_t activations; /* for a run: what flows between the layers */
+    size_t scratch;     /* for a run: what one layer needs for itself */
+    size_t bound;       /* what flows at the layer where it is most: no plan needs fewer activations */
+} sqz_needs;
+
+/* How many bytes of workspace sqz_plan and sqz_open need for this file. Errors as of sqz_file_open, and of
+ * sqz_text_size. */
+SQZ_API sqz_error sqz_workspace(const void *file, size_t size, size_t *workspace);
+
+/* Reads the graph and plans where every value lies. `file` and `workspace` are to stay as they are until
+ * sqz_open has returned; any alignment will do.
+ * SQZ_UNSUPPORTED (a float32 network, or no picture as its input), SQZ_ARGUMENT (kernels that are not
+ * available), and the errors of sqz_file_open, sqz_text_decode and sqz_graph_next. */
+SQZ_API sqz_error sqz_plan(sqz_needs *needs, const void *file, size_t size, sqz_isa isa, void *workspace,
+                           size_t workspace_size);
+
+/* Decodes the weights into `memory`, needs.model bytes, after which file and workspace are not needed any
+ * more. SQZ_SPACE, SQZ_ARGUMENT (memory that is not aligned), SQZ_CORRUPT (also where a sum could leave
+ * int32), and the errors of sqz_weights_next. */
+SQZ_API sqz_error sqz_open(sqz_model **model, void *memory, size_t size, void *workspace);
+
+typedef struct sqz_info {
+    uint32_t height, width, channels; /* of the picture: uint8, NHWC */
+    uint32_t outputs;                 /* logits */
+    uint32_t steps;                   /* what a run does one after the other: see sqz_step_info */
+    sqz_isa isa;
+    uint64_t macs; /* multiplications of a run */
+    sqz_needs needs;
+} sqz_info;
+
+SQZ_API void sqz_describe(const sqz_model *model, sqz_info *info);
+
+/* Runs the network on one picture.
+ * picture      height rows of width * channels bytes
+ * row_bytes    from row to row; at least width * channels
+ * activations, scratch   needs.activations and needs.scratch bytes, whatever is in them; may be NULL if 0
+ * logits       info.outputs numbers
+ * SQZ_ARGUMENT (null, not aligned, row_bytes too few). */
+SQZ_API sqz_error sqz_run(const sqz_model *model, const uint8_t *picture, size_t row_bytes, void *activations,
+                          void *scratch, float *logits);
+
+/* The k largest logits, the largest first, of equal ones the first. `index` has room for k; returns how many
+ * were written: k, or all if there are fewer. */
+SQZ_API uint32_t sqz_top(const float *logits, uint32_t count, uint32_t *index, uint32_t k);
+
+typedef struct sqz_step {
+    const char *name; /* of the node, terminated; inside the model's memory */
+    uint32_t op;      /* sqz_operator_name tells */
+    uint32_t channels, height, width; /* of its result */
+    uint64_t macs;
+} sqz_step;
+
+/* Describes step number `i`. SQZ_ARGUMENT. */
+SQZ_API sqz_error sqz_step_info(const sqz_model *model, uint32_t i, sqz_step *step);
+
+/* Several threads of the caller's can share one run: each calls sqz_run_part with the same arguments and a
+ * `part` of its own, from 0 to parts - 1; all return when the run is done. The results are those of sqz_run.
+ * Parts wait for each other between the steps, by spinning, so each should have a core of its own. Runs the
+ * steps from `first` to before `last`: 0 and info.steps for all of them. */
+typedef struct sqz_team {
+    uint32_t arrived, turn;   /* private; set all of it to 0 once, before the first run */
+    void (*yield)(void);      /* called now and then while waiting, if not NULL */
+} sqz_team;
+
+SQZ_API sqz_error sqz_run_part(const sqz_model *model, const uint8_t *picture, size_t row_bytes,
+                               void *activations, void *scratch, float *logits, uint32_t first, uint32_t last,
+                               sqz_team *team, uint32_t part, uint32_t parts);
+
+#if defined(SQZ_THREADS)
+/* The library's own threads, on POSIX: sqz_threads_size(n) bytes of memory, aligned to SQZ_ALIGNMENT, which
+ * must stay where it is. The calling thread is one of the n. Threads sleep while there is nothing to do.
+ * One run at a time. SQZ_ARGUMENT, SQZ_SPACE (also where the system gives no more threads). */
+typedef struct sqz_threads sqz_threads;
+SQZ_API size_t sqz_threads_size(uint32_t n);
+SQZ_API sqz_error sqz_threads_start(sqz_threads **threads, uint32_t n, void *memory, size_t size);
+SQZ_API sqz_error sqz_threads_run(sqz_threads *threads, const sqz_model *model, const uint8_t *picture,
+                                  size_t row_bytes, void *activations, void *scratch, float *logits);
+SQZ_API void sqz_threads_stop(sqz_threads *threads);
+#endif
 
 #ifdef __cplusplus
 }
