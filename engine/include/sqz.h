@@ -248,9 +248,9 @@ SQZ_API float sqz_grid(float base, int32_t k);
  *   size_t size;
  *   sqz_needs needs;
  *   sqz_model *model;
- *   sqz_workspace(file, file_size, &size);                       workspace = malloc(size)
- *   sqz_plan(&needs, file, file_size, SQZ_BEST, workspace, size);  memory = malloc(needs.model), ...
- *   sqz_open(&model, memory, needs.model, workspace);            free(workspace), and the file if need be
+ *   sqz_workspace(file, file_size, &size);                             plan = malloc(size)
+ *   sqz_plan(&needs, file, file_size, SQZ_BEST, plan, size);           memory = malloc(needs.model), ...
+ *   sqz_open(&model, memory, needs.model, plan, more, needs.open);     free(plan), free(more), and the file
  *   sqz_run(model, pixels, row_bytes, activations, scratch, logits);
  *
  * Memory for the model, the activations and the scratch must be aligned to SQZ_ALIGNMENT bytes. An open model
@@ -276,27 +276,29 @@ SQZ_API const char *sqz_isa_name(sqz_isa isa);
 SQZ_API int sqz_isa_available(sqz_isa isa);
 
 typedef struct sqz_needs {
+    size_t open;        /* for sqz_open alone, besides the plan: to decode the weights */
     size_t model;       /* kept while the network is in use: weights as the kernels read them, and the plan */
     size_t activations; /* for a run: what flows between the layers */
     size_t scratch;     /* for a run: what one layer needs for itself */
     size_t bound;       /* what flows at the layer where it is most: no plan needs fewer activations */
 } sqz_needs;
 
-/* How many bytes of workspace sqz_plan and sqz_open need for this file. Errors as of sqz_file_open, and of
+/* How many bytes sqz_plan needs for its plan of this file. Errors as of sqz_file_open, and of
  * sqz_text_size. */
-SQZ_API sqz_error sqz_workspace(const void *file, size_t size, size_t *workspace);
+SQZ_API sqz_error sqz_workspace(const void *file, size_t size, size_t *plan_size);
 
-/* Reads the graph and plans where every value lies. `file` and `workspace` are to stay as they are until
- * sqz_open has returned; any alignment will do.
+/* Reads the graph and plans where every value lies. `file` and `plan` are to stay as they are until sqz_open
+ * has returned; any alignment of them will do.
  * SQZ_UNSUPPORTED (a float32 network, or no picture as its input), SQZ_ARGUMENT (kernels that are not
  * available), and the errors of sqz_file_open, sqz_text_decode and sqz_graph_next. */
-SQZ_API sqz_error sqz_plan(sqz_needs *needs, const void *file, size_t size, sqz_isa isa, void *workspace,
-                           size_t workspace_size);
+SQZ_API sqz_error sqz_plan(sqz_needs *needs, const void *file, size_t size, sqz_isa isa, void *plan,
+                           size_t plan_size);
 
-/* Decodes the weights into `memory`, needs.model bytes, after which file and workspace are not needed any
- * more. SQZ_SPACE, SQZ_ARGUMENT (memory that is not aligned), SQZ_CORRUPT (also where a sum could leave
+/* Decodes the weights into `memory`, needs.model bytes. The file, the plan and the `workspace` of needs.open
+ * bytes are not needed any more after that. SQZ_SPACE, SQZ_ARGUMENT (memory that is not aligned), SQZ_CORRUPT (also where a sum could leave
  * int32), and the errors of sqz_weights_next. */
-SQZ_API sqz_error sqz_open(sqz_model **model, void *memory, size_t size, void *workspace);
+SQZ_API sqz_error sqz_open(sqz_model **model, void *memory, size_t size, const void *plan, void *workspace,
+                           size_t workspace_size);
 
 typedef struct sqz_info {
     uint32_t height, width, channels; /* of the picture: uint8, NHWC */

@@ -91,6 +91,6 @@ sqz_error sqz_file_write(const sqz_file *file, void *out, size_t capacity) {
 const char *sqz_error_name(sqz_error error) {
     static const char *const names[] = {"SQZ_OK",        "SQZ_END",      "SQZ_NO_SQZ",  "SQZ_NEWER",
                                         "SQZ_TRUNCATED", "SQZ_CHECKSUM", "SQZ_CORRUPT", "SQZ_LIMIT",
-                                        "SQZ_SPACE",     "SQZ_ARGUMENT"};
+                                        "SQZ_SPACE",     "SQZ_ARGUMENT", "SQZ_UNSUPPORTED"};
     return (unsigned)error < sizeof names / sizeof *names ? names[error] : "SQZ_UNKNOWN";
 }

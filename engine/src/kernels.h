@@ -101,7 +101,7 @@ typedef struct sqz_kernels {
 } sqz_kernels;
 
 extern const sqz_kernels sqz_kernels_scalar;
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(SQZ_SCALAR)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(SQZ_ONLY_SCALAR)
 #define SQZ_X86 1
 extern const sqz_kernels sqz_kernels_avx2;   /* needs AVX2 */
 extern const sqz_kernels sqz_kernels_avx512; /* needs AVX-512 F, BW, DQ, VL, VBMI and VNNI */
