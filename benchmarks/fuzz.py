@@ -30,11 +30,11 @@ import numpy as np
 from squeezekit import format as sqz
 from squeezekit.format.library import text_encode
 from squeezekit.format.pack import pack, tensor_head
-from squeezekit.format.weights import Encoder
+from squeezekit.format.weights import Encoder, encode_weights
 from squeezekit.graph.graph import Codebook, Graph, Node, Quantization, Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = ("file", "text", "graph", "weights")
+TARGETS = ("file", "text", "graph", "weights", "run")
 WINDOW = {"padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
 
 
@@ -140,6 +140,10 @@ def corpus(folder: Path) -> None:
             (folder / "file" / f"{name}-{coding}.sqz").write_bytes(sqz.dumps(model, coding))  # type: ignore[arg-type]
         (folder / "graph" / name).write_bytes(pack(graph))
         (folder / "text" / name).write_bytes(text_encode(pack(graph)))
+        for coding in ("range", "huffman"):
+            packed, weights = pack(graph), encode_weights(graph, coding)  # type: ignore[arg-type]
+            told = len(packed).to_bytes(2, "little")  # as fuzz_run.c reads it
+            (folder / "run" / f"{name}-{coding}").write_bytes(told + packed + weights)
     (folder / "text" / "names").write_bytes(text_encode("\n".join(names).encode()))
     for kind, dimensions in ((0, 1), (1, 4), (2, 1), (3, 1), (4, 4), (1, 2)):
         for coding in ("range", "huffman"):

@@ -24,7 +24,7 @@ static const uint8_t *pixel(const sqz_area *area, const uint8_t *at, size_t y, s
     return at + y * area->row + x * area->pitch;
 }
 
-static size_t place(const sqz_area *area, size_t y, size_t x) { return y * area->row + x * area->pitch; }
+static size_t place_of(const sqz_area *area, size_t y, size_t x) { return y * area->row + x * area->pitch; }
 
 /* ---- Convolution ----------------------------------------------------------------------------- */
 
@@ -76,7 +76,7 @@ static void conv(const sqz_conv *c, const uint8_t *in, const void *scratch, void
     sqz_share(c->out.height * c->out.width, part, parts, &begin, &end);
     for (uint32_t i = begin; i < end; i++) {
         const uint32_t y = i / c->out.width, x = i % c->out.width;
-        uint8_t *to = (uint8_t *)out + place(&c->out, y, x);
+        uint8_t *to = (uint8_t *)out + place_of(&c->out, y, x);
         for (uint32_t o = 0; o < c->out.channels; o++) {
             const float product = (float)(int32_t)conv_sum(c, in, y, x, o) * c->multiplier[o];
             if (c->logits) memcpy(to + o * sizeof product, &product, sizeof product);
@@ -101,7 +101,7 @@ static void max_pool(const sqz_pool *p, const uint8_t *in, uint8_t *out, uint32_
         clip(p, 0, y, p->in.height, &top, &bottom);
         for (uint32_t x = 0; x < p->out.width; x++) {
             clip(p, 1, x, p->in.width, &left, &right);
-            uint8_t *to = out + place(&p->out, y, x);
+            uint8_t *to = out + place_of(&p->out, y, x);
             memset(to, 0, p->out.channels);
             for (uint32_t i = top; i < bottom; i++)
                 for (uint32_t j = left; j < right; j++) {
@@ -130,7 +130,7 @@ static void avg_pool(const sqz_pool *p, const uint8_t *in, uint8_t *out, uint32_
         for (uint32_t x = 0; x < p->out.width; x++) {
             clip(p, 1, x, p->in.width, &columns[0], &columns[1]);
             const float multiplier = p->multiplier[p->multipliers > 1 ? sqz_window_places(p, y, x) - 1 : 0];
-            uint8_t *to = out + place(&p->out, y, x);
+            uint8_t *to = out + place_of(&p->out, y, x);
             for (uint32_t k = 0; k < p->out.channels; k++)
                 to[k] = round_off(&p->rounding,
                                   (float)(int32_t)window_sum(p, in, rows, columns, k) * multiplier);
@@ -166,7 +166,7 @@ static void pair(const sqz_pair *p, float (*combine)(const sqz_pair *, int32_t, 
     for (uint32_t y = first; y < last; y++)
         for (uint32_t x = 0; x < p->out.width; x++) {
             const uint8_t *from = pixel(&p->a, a, y, x), *other = one ? b : pixel(&p->b, b, y, x);
-            uint8_t *to = out + place(&p->out, y, x);
+            uint8_t *to = out + place_of(&p->out, y, x);
             for (uint32_t k = 0; k < p->out.channels; k++)
                 to[k] = round_off(&p->rounding, combine(p, from[k] - p->a_zero, other[k] - p->b_zero));
         }
@@ -188,7 +188,7 @@ static void map(const sqz_map *m, const uint8_t *in, uint8_t *out, uint32_t part
     for (uint32_t y = first; y < last; y++)
         for (uint32_t x = 0; x < m->out.width; x++) {
             const uint8_t *from = pixel(&m->in, in, y, x);
-            uint8_t *to = out + place(&m->out, y, x);
+            uint8_t *to = out + place_of(&m->out, y, x);
             for (uint32_t k = 0; k < m->out.channels; k++) to[k] = m->table ? m->table[from[k]] : from[k];
         }
 }

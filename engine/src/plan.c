@@ -206,7 +206,7 @@ static void find_needed(sqz_planning *p) {
     }
 }
 
-static void settle(sqz_planning *p, uint32_t value, uint32_t parent, uint32_t channel, int lives_on) {
+static void share_storage(sqz_planning *p, uint32_t value, uint32_t parent, uint32_t channel, int lives_on) {
     p->homes[value].parent = parent;
     p->homes[value].channel = channel;
     if (lives_on) p->homes[parent].aliases++;
@@ -236,22 +236,22 @@ static void find_homes(sqz_planning *p) {
         if (!p->homes[v].needed) continue;
         if (n->op == OP_IDENTITY || n->op == OP_DROPOUT ||
             (n->op == OP_FLATTEN && x->shape[1] == 1 && x->shape[2] == 1)) {
-            settle(p, v, first, 0, 1);
+            share_storage(p, v, first, 0, 1);
         } else if (n->op == OP_SLICE) {
-            settle(p, v, first, n->start, 1);
+            share_storage(p, v, first, n->start, 1);
         } else if (n->op == OP_CONCAT) {
             for (uint32_t j = 0, channel = 0; j < n->inputs; j++) {
                 const uint32_t u = input_of(p, n, j);
-                if (u != 0 && p->homes[u].parent == NO_PARENT) settle(p, u, v, channel, 1);
+                if (u != 0 && p->homes[u].parent == NO_PARENT) share_storage(p, u, v, channel, 1);
                 channel += p->values[u].shape[0];
             }
         } else if (n->op == OP_TABLE && is_free(p, first)) {
-            settle(p, first, v, 0, 0);
+            share_storage(p, first, v, 0, 0);
         } else if (n->op == OP_ADD || n->op == OP_MUL) {
             for (uint32_t j = 0; j < 2; j++) {
                 const uint32_t u = input_of(p, n, j);
                 if (!is_free(p, u) || !same_shape(&p->values[u], &p->values[v])) continue;
-                settle(p, u, v, 0, 0);
+                share_storage(p, u, v, 0, 0);
                 break;
             }
         }

@@ -52,7 +52,8 @@ typedef struct planned_node { /* what is kept of an sqz_node */
     uint32_t table_step; /* the step that applies its table, or NO_STEP */
 } planned_node;
 
-enum { NO_STEP = UINT32_MAX, NO_PARENT = UINT32_MAX };
+#define NO_STEP UINT32_MAX
+#define NO_PARENT UINT32_MAX
 
 typedef struct home { /* where a value lies: in the storage of its parent, from a channel on; or on its own */
     uint32_t parent, channel;
