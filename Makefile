@@ -5,7 +5,7 @@ PYTHON_IN  = .venv/bin/python
 PEERS_IN   = .venv-peers/bin/python
 TEST_FLAGS = -n auto --maxprocesses 4
 
-.PHONY: help demo test clang lint unit peers peers-test peers-unit fuzz format constraints clean
+.PHONY: help demo test tools lint unit peers peers-test peers-unit fuzz format constraints clean
 
 help:
 	@echo "make demo         train, evaluate, predict and report on an embedded data set"
@@ -21,11 +21,11 @@ demo:
 	.venv/bin/squeezekit demo
 
 # Quickest first; the whole test suite last, so that its closing line is the last line.
-test: clang lint peers-unit unit
+test: tools lint peers-unit unit
 
-# What fuzzing the C library needs. Where it cannot be installed, that test says so and is skipped; in CI it fails.
-clang:
-	@scripts/environment.sh clang
+# What testing the C library needs. Where it cannot be installed, those tests say so and are skipped; in CI they fail.
+tools:
+	@scripts/environment.sh tools
 
 lint:
 	@scripts/environment.sh .venv train,dev
@@ -50,7 +50,7 @@ peers:
 	@scripts/environment.sh .venv train,dev
 	@PEERS=all scripts/environment.sh peers .venv-peers
 
-fuzz: clang
+fuzz: tools
 	@scripts/environment.sh .venv train,dev
 	$(PYTHON_IN) benchmarks/fuzz.py --minutes 10
 

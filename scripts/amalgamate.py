@@ -1,15 +1,15 @@
 """Writes the C library as one file, for those who would rather copy it than build it: sqz.c, beside sqz.h.
 
-    python scripts/amalgamate.py FOLDER
+python scripts/amalgamate.py FOLDER
 
-    cc -std=c11 -O2 -ffp-contract=off -c FOLDER/sqz.c
+cc -std=c11 -O2 -ffp-contract=off -c FOLDER/sqz.c
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
-import sys
 from pathlib import Path
 
 ENGINE = Path(__file__).resolve().parents[1] / "engine"
@@ -36,14 +36,18 @@ def amalgamate() -> str:
     seen: set[str] = set()
     parts = [text_of(path, seen) for path in sources]
     head = "/* sqz.c: the C library of squeezekit in one file, made by scripts/amalgamate.py. */\n"
-    define = "#if defined(SQZ_THREADS) && !defined(_POSIX_C_SOURCE)\n#define _POSIX_C_SOURCE 200809L\n#endif\n"
+    define = (
+        "#if defined(SQZ_THREADS) && !defined(_POSIX_C_SOURCE)\n#define _POSIX_C_SOURCE 200809L\n#endif\n"
+    )
     return f'{head}{define}#include "sqz.h"\n\n' + "\n".join(parts)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sqz.c").write_text(amalgamate())
     shutil.copy(ENGINE / "include" / "sqz.h", folder / "sqz.h")

@@ -2,7 +2,7 @@
 # Makes or mends a virtual environment of this checkout; quick when there is nothing to do.
 #
 #   scripts/environment.sh FOLDER EXTRAS      e.g. .venv train,dev
-#   scripts/environment.sh clang              clang, if it can be installed
+#   scripts/environment.sh tools              what the C library is tested with, if it can be installed
 #   scripts/environment.sh peers FOLDER       .venv as it is, torchvision and onnxruntime (PEERS=all: every peer) on top
 #
 # PYTHON names the interpreter (default: the first of python3, python3.13, ... that is new enough).
@@ -104,7 +104,7 @@ peers_environment() {
   pip_install "$folder" --no-deps torchvision -c constraints-peers.txt
   pip_install "$folder" onnxruntime -c constraints.txt -c constraints-peers.txt
   if [ "$what" = all ]; then
-    for peer in onnx onnxruntime openvino ncnn "pandas h5py opencv-python-headless"; do
+    for peer in onnx onnxruntime openvino ncnn pnnx "pandas h5py opencv-python-headless"; do
       say "installing $peer into $folder"
       # shellcheck disable=SC2086  # several words are several packages
       pip_install "$folder" $peer -c constraints.txt -c constraints-peers.txt || missing="$missing $peer"
@@ -116,14 +116,22 @@ peers_environment() {
   echo "$key $what" >"$stamp"
 }
 
-# clang, with libFuzzer: never fatal here, since only one test needs it.
-ensure_clang() {
-  command -v clang >/dev/null && return
+# What the tests of the C library run: clang with libFuzzer, another processor's compiler and its emulator, valgrind.
+# Never fatal here, since only some tests need them; those say so.
+ensure_tools() {
+  local program missing=
+  for program in clang aarch64-linux-gnu-gcc qemu-aarch64 valgrind; do
+    command -v $program >/dev/null || missing="$missing $program"
+  done
+  if [ -z "$missing" ]; then return; fi
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    say "installing clang"
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq clang; } >/dev/null || true
+    say "installing what the C library is tested with:$missing"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+      clang libclang-rt-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user valgrind libc6-dbg; } >/dev/null || true
   fi
-  command -v clang >/dev/null || say "WITHOUT clang: the decoder will not be fuzzed (sudo apt-get install clang)"
+  for program in $missing; do
+    command -v "$program" >/dev/null || say "WITHOUT $program: some tests of the C library will be skipped"
+  done
 }
 
-if [ "${1:-}" = peers ]; then peers_environment "$2"; elif [ "${1:-}" = clang ]; then ensure_clang; else main_environment "$1" "$2"; fi
+if [ "${1:-}" = peers ]; then peers_environment "$2"; elif [ "${1:-}" = tools ]; then ensure_tools; else main_environment "$1" "$2"; fi

@@ -117,7 +117,7 @@ int main(int count, char **arguments) {
     uint8_t *file = read_file(arguments[1], &size);
     check(sqz_workspace(file, size, &plan_size), arguments[1]);
     void *plan = need(plan_size);
-    check(sqz_plan(&needs, file, size, SQZ_BEST, plan, plan_size), arguments[1]);
+    check(sqz_plan(&needs, file, size, SQZ_ISA_BEST, plan, plan_size), arguments[1]);
     void *memory = need(needs.model), *open = need(needs.open);
     check(sqz_open(&model, memory, needs.model, plan, open, needs.open), arguments[1]);
     free(open);

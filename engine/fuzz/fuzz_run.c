@@ -87,8 +87,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t file_size = 0;
     uint8_t *file = make_file(data + 2, graph_size, data + 2 + graph_size, size - 2 - graph_size, &file_size);
     uint32_t outputs = 0, others = 0;
-    float *expected = answer(file, file_size, SQZ_SCALAR, &outputs);
-    for (int isa = SQZ_AVX2; expected != NULL && isa <= SQZ_AVX512; isa++) {
+    float *expected = answer(file, file_size, SQZ_ISA_SCALAR, &outputs);
+    for (int isa = SQZ_ISA_AVX2; expected != NULL && isa <= SQZ_ISA_AVX512; isa++) {
         if (!sqz_isa_available((sqz_isa)isa)) continue;
         float *logits = answer(file, file_size, (sqz_isa)isa, &others);
         if (logits == NULL) continue; /* its packed weights are larger */

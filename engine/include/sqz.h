@@ -249,7 +249,7 @@ SQZ_API float sqz_grid(float base, int32_t k);
  *   sqz_needs needs;
  *   sqz_model *model;
  *   sqz_workspace(file, file_size, &size);                             plan = malloc(size)
- *   sqz_plan(&needs, file, file_size, SQZ_BEST, plan, size);           memory = malloc(needs.model), ...
+ *   sqz_plan(&needs, file, file_size, SQZ_ISA_BEST, plan, size);           memory = malloc(needs.model), ...
  *   sqz_open(&model, memory, needs.model, plan, more, needs.open);     free(plan), free(more), and the file
  *   sqz_run(model, pixels, row_bytes, activations, scratch, logits);
  *
@@ -263,13 +263,13 @@ typedef struct sqz_model sqz_model; /* lives in the memory given to sqz_open */
 
 /* Which kernels compute. All give the same bits. */
 typedef enum sqz_isa {
-    SQZ_BEST,   /* the quickest that this processor has */
-    SQZ_SCALAR, /* plain C */
-    SQZ_AVX2,
-    SQZ_AVX512 /* with VNNI and VBMI */
+    SQZ_ISA_BEST,   /* the quickest that this processor has */
+    SQZ_ISA_SCALAR, /* plain C */
+    SQZ_ISA_AVX2,
+    SQZ_ISA_AVX512 /* with VNNI and VBMI */
 } sqz_isa;
 
-/* The name, "AVX-512 VNNI" for SQZ_AVX512; NULL for what is none. */
+/* The name, "AVX-512 VNNI" for SQZ_ISA_AVX512; NULL for what is none. */
 SQZ_API const char *sqz_isa_name(sqz_isa isa);
 
 /* Whether this processor has it, and this build of the library. */

@@ -15,15 +15,23 @@ static void put32(uint8_t *at, uint32_t value) {
     for (int i = 0; i < 4; i++) at[i] = (uint8_t)(value >> (8 * i));
 }
 
+/* Four bytes at a time: row k of the table is what a byte does that k more bytes follow. */
 uint32_t sqz_crc32(const void *data, size_t size) {
     const uint8_t *at = (const uint8_t *)data;
-    uint32_t table[256], crc = UINT32_MAX;
+    uint32_t table[4][256], crc = UINT32_MAX;
     for (uint32_t i = 0; i < 256; i++) {
         uint32_t x = i;
         for (int bit = 0; bit < 8; bit++) x = x >> 1 ^ (x & 1 ? 0xedb88320u : 0);
-        table[i] = x;
+        table[0][i] = x;
     }
-    for (size_t i = 0; i < size; i++) crc = crc >> 8 ^ table[(crc ^ at[i]) & 255];
+    for (int k = 1; k < 4; k++)
+        for (uint32_t i = 0; i < 256; i++)
+            table[k][i] = table[k - 1][i] >> 8 ^ table[0][table[k - 1][i] & 255];
+    for (; size >= 4; size -= 4, at += 4) {
+        crc ^= get32(at);
+        crc = table[3][crc & 255] ^ table[2][crc >> 8 & 255] ^ table[1][crc >> 16 & 255] ^ table[0][crc >> 24];
+    }
+    for (; size > 0; size--, at++) crc = crc >> 8 ^ table[0][(crc ^ *at) & 255];
     return ~crc;
 }
 

@@ -116,8 +116,43 @@ static uint32_t find_long(const huffman *h, uint32_t next, uint8_t *byte) {
     return 0;
 }
 
+static uint32_t find(const huffman *h, uint32_t next, uint8_t *byte) {
+    const uint16_t found = h->lookup[next >> (HUFFMAN_LONGEST - HUFFMAN_LOOKUP)];
+    if (!found) return find_long(h, next, byte);
+    *byte = (uint8_t)(found >> 4);
+    return found & 15;
+}
+
+static uint64_t load_upper_first(const uint8_t *at) {
+    uint64_t x = 0;
+    for (int i = 0; i < 8; i++) x = x << 8 | at[i]; /* compilers know it as one load */
+    return x;
+}
+
+/* Three codes from each eight bytes, as long as eight are left; returns how many bytes were decoded, or
+ * SIZE_MAX where there is no such code. */
+static size_t get_by_threes(huffman *h, uint8_t *bytes, size_t size) {
+    const size_t coded = (size_t)(h->end - h->from);
+    size_t i = 0, position = 8 * (size_t)(h->at - h->from) - h->waiting; /* in bits */
+    for (; size - i >= 3 && position / 8 + 8 <= coded; i += 3) {
+        uint64_t bits = load_upper_first(h->from + position / 8) << (position & 7);
+        for (size_t j = 0; j < 3; j++) {
+            const uint32_t length = find(h, (uint32_t)(bits >> (64 - HUFFMAN_LONGEST)), &bytes[i + j]);
+            if (length == 0) return SIZE_MAX;
+            bits <<= length;
+            position += length;
+        }
+    }
+    h->at = h->from + (position + 7) / 8;
+    h->waiting = (uint32_t)(8 * (size_t)(h->at - h->from) - position);
+    h->bits = h->waiting > 0 ? h->at[-1] : 0;
+    return i;
+}
+
 int huffman_get(huffman *h, uint8_t *bytes, size_t size) {
-    for (size_t i = 0; i < size; i++) {
+    size_t i = h->at < h->end ? get_by_threes(h, bytes, size) : 0; /* at the end zeros are waiting as well */
+    if (i == SIZE_MAX) return 0;
+    for (; i < size; i++) {
         while (h->waiting <= 56) {
             h->bits = h->bits << 8 | (h->at < h->end ? *h->at : 0u);
             h->at += h->at < h->end;
@@ -125,10 +160,7 @@ int huffman_get(huffman *h, uint8_t *bytes, size_t size) {
         }
         const uint32_t next =
             (uint32_t)(h->bits >> (h->waiting - HUFFMAN_LONGEST)) & ((1u << HUFFMAN_LONGEST) - 1);
-        const uint16_t found = h->lookup[next >> (HUFFMAN_LONGEST - HUFFMAN_LOOKUP)];
-        uint32_t length = found & 15;
-        if (found) bytes[i] = (uint8_t)(found >> 4);
-        else length = find_long(h, next, &bytes[i]);
+        const uint32_t length = find(h, next, &bytes[i]);
         if (length == 0) return 0;
         h->waiting -= length;
     }

@@ -32,17 +32,17 @@ const char *sqz_isa_name(sqz_isa isa) {
     return (unsigned)isa < sizeof names / sizeof *names ? names[isa] : NULL;
 }
 
-/* The kernels of an instruction set; for SQZ_BEST, `isa` becomes the one that was chosen. NULL: not here. */
+/* The kernels of an instruction set; for SQZ_ISA_BEST, `isa` becomes the one that was chosen. NULL: not here. */
 const sqz_kernels *sqz_kernels_for(sqz_isa *isa) {
 #if defined(SQZ_X86)
     const int has = find_x86();
-    if (*isa == SQZ_BEST) *isa = has & HAS_AVX512 ? SQZ_AVX512 : has & HAS_AVX2 ? SQZ_AVX2 : SQZ_SCALAR;
-    if (*isa == SQZ_AVX2 && has & HAS_AVX2) return &sqz_kernels_avx2;
-    if (*isa == SQZ_AVX512 && has & HAS_AVX512) return &sqz_kernels_avx512;
+    if (*isa == SQZ_ISA_BEST) *isa = has & HAS_AVX512 ? SQZ_ISA_AVX512 : has & HAS_AVX2 ? SQZ_ISA_AVX2 : SQZ_ISA_SCALAR;
+    if (*isa == SQZ_ISA_AVX2 && has & HAS_AVX2) return &sqz_kernels_avx2;
+    if (*isa == SQZ_ISA_AVX512 && has & HAS_AVX512) return &sqz_kernels_avx512;
 #else
-    if (*isa == SQZ_BEST) *isa = SQZ_SCALAR;
+    if (*isa == SQZ_ISA_BEST) *isa = SQZ_ISA_SCALAR;
 #endif
-    return *isa == SQZ_SCALAR ? &sqz_kernels_scalar : NULL;
+    return *isa == SQZ_ISA_SCALAR ? &sqz_kernels_scalar : NULL;
 }
 
 int sqz_isa_available(sqz_isa isa) { return sqz_kernels_for(&isa) != NULL; }

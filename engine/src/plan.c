@@ -84,19 +84,23 @@ static sqz_error text_size(const sqz_file *file, size_t *size) {
     return sqz_text_size(file->section[SQZ_GRAPH].data, file->section[SQZ_GRAPH].size, size);
 }
 
-sqz_error sqz_workspace(const void *file, size_t size, size_t *plan_size) {
-    sqz_file parts;
-    size_t text = 0;
-    if (plan_size == NULL) return SQZ_ARGUMENT;
-    sqz_error error = sqz_file_open(&parts, file, size);
-    if (error == SQZ_OK) error = text_size(&parts, &text);
+/* Opens a file, and says how long its graph is and how much memory a plan of it takes. */
+static sqz_error measure(sqz_file *parts, const void *file, size_t size, size_t *text, size_t *plan_size) {
+    sqz_error error = sqz_file_open(parts, file, size);
+    if (error == SQZ_OK) error = text_size(parts, text);
     if (error != SQZ_OK) return error;
     bump count = {NULL, 0};
     sqz_take(&count, sizeof(sqz_planning));
-    const uint64_t all = take_arrays(&count, NULL, text) + SQZ_ALIGN;
+    const uint64_t all = take_arrays(&count, NULL, *text) + SQZ_ALIGN;
     if (all > SIZE_MAX) return SQZ_LIMIT;
     *plan_size = (size_t)all;
     return SQZ_OK;
+}
+
+sqz_error sqz_workspace(const void *file, size_t size, size_t *plan_size) {
+    sqz_file parts;
+    size_t text;
+    return plan_size == NULL ? SQZ_ARGUMENT : measure(&parts, file, size, &text, plan_size);
 }
 
 /* ---- The nodes ------------------------------------------------------------------------------- */
@@ -517,9 +521,10 @@ static void count_names(sqz_planning *p) {
 
 sqz_error sqz_plan(sqz_needs *needs, const void *file, size_t size, sqz_isa isa, void *memory,
                    size_t memory_size) {
-    size_t wanted, text = 0;
+    size_t wanted = 0, text = 0;
+    sqz_file parts;
     if (needs == NULL) return SQZ_ARGUMENT;
-    sqz_error error = sqz_workspace(file, size, &wanted);
+    sqz_error error = measure(&parts, file, size, &text, &wanted);
     if (error != SQZ_OK) return error;
     if (memory == NULL || memory_size < wanted) return SQZ_SPACE;
     sqz_planning *p = sqz_planning_in(memory);
@@ -527,8 +532,7 @@ sqz_error sqz_plan(sqz_needs *needs, const void *file, size_t size, sqz_isa isa,
     p->isa = isa;
     p->kernels = sqz_kernels_for(&p->isa);
     if (p->kernels == NULL) return SQZ_ARGUMENT;
-    sqz_file_open(&p->file, file, size);
-    text_size(&p->file, &text);
+    p->file = parts;
     bump from = {(uint8_t *)p, 0};
     sqz_take(&from, sizeof *p);
     take_arrays(&from, p, text);
