@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from ctypes import byref, string_at
+from ctypes import byref
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,14 @@ import numpy as np
 from squeezekit.errors import UserError
 from squeezekit.files import write_atomically
 from squeezekit.format import library as c
-from squeezekit.format.labels import pack_labels, unpack_labels
-from squeezekit.format.library import FileHead, buffer, check, library, tell, text_decode, text_encode
+from squeezekit.format.labels import pack_labels, unpack_labels, unpack_metadata
+from squeezekit.format.library import FileHead, buffer, check, library, text_decode, text_encode
 from squeezekit.format.model import Model
 from squeezekit.format.pack import pack, unpack
 from squeezekit.format.weights import Coding, decode_weights, encode_weights
+from squeezekit.library import MAGIC, read_bytes, sections
 
 __all__ = ["dumps", "is_sqz", "loads", "read", "sections", "write"]
-
-MAGIC = b"SQZ\x1a"
-_LARGEST = 2**32  # bytes of a file: beyond every network that the format's limits allow
 
 
 def dumps(model: Model, coding: Coding = "range") -> bytes:
@@ -75,27 +73,6 @@ def write(path: str | os.PathLike[str], model: Model, coding: Coding = "range") 
     return len(data)
 
 
-def sections(data: bytes) -> list[bytes]:
-    """Check a file's head and checksums and return its sections, still coded.
-
-    Raises
-    ------
-    UserError
-        The bytes are no .sqz file, or a damaged one.
-    """
-    head = FileHead()
-    error = library().sqz_file_open(byref(head), data, len(data))
-    if error == c.NO_SQZ:
-        raise UserError("not a .sqz file (squeezekit compress makes one)")
-    if error == c.NEWER:
-        version = f"{head.major}.{head.minor}"
-        raise UserError(f"of format version {version}, newer than this squeezekit can read (update it)")
-    if error:
-        raise UserError(tell(error))
-    # An empty section at the very end lies behind the last byte: there is nothing to read then.
-    return [string_at(part.data, part.size) if part.size else b"" for part in head.section]
-
-
 def loads(data: bytes) -> Model:
     """Return the model that the bytes of a .sqz file hold.
 
@@ -109,19 +86,7 @@ def loads(data: bytes) -> Model:
         text_decode(parts[c.GRAPH], "the graph"), lambda heads: decode_weights(parts[c.WEIGHTS], heads)
     )
     preparation, names, synsets = unpack_labels(text_decode(parts[c.LABELS], "the labels"))
-    return Model(graph, preparation, names, synsets, _metadata(parts[c.METADATA]))
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    if not data:
-        return {}
-    try:
-        metadata = json.loads(text_decode(data, "the metadata"))
-        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError
-    except (ValueError, RecursionError):
-        raise UserError("the metadata: it says something impossible (write the file again)") from None
-    return metadata
+    return Model(graph, preparation, names, synsets, unpack_metadata(parts[c.METADATA]))
 
 
 def read(path: str | os.PathLike[str]) -> Model:
@@ -137,20 +102,6 @@ def read(path: str | os.PathLike[str]) -> Model:
         return loads(data)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Read a whole file, unless it is none of ours or too large to be."""
-    try:
-        with Path(path).open("rb") as file:
-            start = file.read(len(MAGIC))
-            if start != MAGIC:
-                raise UserError(f"{path}: not a .sqz file (squeezekit compress makes one)")
-            if os.fstat(file.fileno()).st_size > _LARGEST:
-                raise UserError(f"{path}: larger than any .sqz file")
-            return start + file.read()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def is_sqz(path: str | os.PathLike[str]) -> bool:

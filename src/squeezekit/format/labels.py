@@ -1,8 +1,8 @@
-r"""The labels section's text: the preparation, the names of the classes and their synsets.
+r"""What a file says in words: preparation, class names and synsets; metadata.
 
-Lines: the preparation as JSON; the number of classes; how the synsets are written (``-`` none, ``n``
-WordNet's rising numbers as differences, ``=`` as they are); the names; the synsets. In names and synsets a
-backslash and line breaks are written as ``\\``, ``\n`` and ``\r``.
+Lines of the labels' text: the preparation as JSON; the number of classes; how the synsets are written
+(``-`` none, ``n`` WordNet's rising numbers as differences, ``=`` as they are); the names; the synsets. In
+names and synsets a backslash and line breaks are written as ``\\``, ``\n`` and ``\r``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from itertools import pairwise
 from typing import Any
 
 from squeezekit.errors import UserError
+from squeezekit.library import text_decode
 
-__all__ = ["pack_labels", "unpack_labels"]
+__all__ = ["pack_labels", "unpack_labels", "unpack_metadata"]
 
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 _WORDNET = re.compile("n[0-9]{8}")
@@ -67,6 +68,25 @@ def unpack_labels(data: bytes) -> tuple[Any, tuple[str, ...], tuple[str, ...] | 
         return preparation, names, tuple(synsets)
     except (ValueError, RecursionError):
         raise UserError("the labels: they say something impossible (write the file again)") from None
+
+
+def unpack_metadata(data: bytes) -> dict[str, str]:
+    """Decode the metadata section, which may be empty.
+
+    Raises
+    ------
+    UserError
+        It is none.
+    """
+    if not data:
+        return {}
+    try:
+        metadata = json.loads(text_decode(data, "the metadata"))
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError
+    except (ValueError, RecursionError):
+        raise UserError("the metadata: it says something impossible (write the file again)") from None
+    return metadata
 
 
 def _escape(text: str) -> str:

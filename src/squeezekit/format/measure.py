@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from squeezekit.errors import UserError
 from squeezekit.format import library as c
-from squeezekit.format.file import loads, read_bytes, sections
+from squeezekit.format.file import loads, sections
 from squeezekit.format.library import TensorHead, text_decode
 from squeezekit.format.model import Model
 from squeezekit.format.pack import Take, unpack
 from squeezekit.format.weights import Decoder, graph_tensors
+from squeezekit.library import read_bytes
 
 __all__ = ["Sizes", "TensorSize", "sizes"]
 
