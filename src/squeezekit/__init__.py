@@ -21,6 +21,7 @@ __all__ = [
     "create_model",
     "evaluate",
     "list_models",
+    "load",
     "load_classifier",
     "predict",
     "train",
@@ -32,6 +33,7 @@ _HOMES = {
     "create_model": "squeezekit.models",
     "evaluate": "squeezekit.train.evaluate",
     "list_models": "squeezekit.models",
+    "load": "squeezekit.engine.model",
     "load_classifier": "squeezekit.train.classifier",
     "predict": "squeezekit.train.predict",
 }
@@ -39,6 +41,7 @@ _PACKAGES = ("compress", "train")
 
 if TYPE_CHECKING:
     from squeezekit.compress.compress import compress
+    from squeezekit.engine.model import load
     from squeezekit.errors import UserError
     from squeezekit.models import create_model, list_models
     from squeezekit.train.classifier import load_classifier

@@ -8,7 +8,6 @@ exits with code 2.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 __all__ = ["UserError", "suggest"]
 
@@ -44,6 +43,8 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     >>> suggest("squeezenet1.1", ["squeezenet1_1", "alexnet"])
     "; did you mean 'squeezenet1_1'?"
     """
+    from difflib import get_close_matches  # only now: most programs never err
+
     by_lowercase: dict[str, str] = {}
     for choice in choices:
         by_lowercase.setdefault(choice.lower(), choice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,8 @@ NETWORK = (
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
-    for channel, name in enumerate(("red", "green", "blue")):
-        (root / name).mkdir()
-        for i in range(30):
-            pixels = random.integers(0, 200, (32, 32, 3), dtype=np.uint8)
-            pixels[..., channel] += 40
-            Image.fromarray(pixels).save(root / name / f"{i:03}.png")
-    return root
+def photos(tinted: Callable[..., Path]) -> Path:
+    return tinted(30)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +75,9 @@ def test_the_drop_is_kept(
 ) -> None:
     words = ("compress", str(run), "--data", str(photos), "--effort", "low", "--max-drop", "12")
     done = said(capsys, *words, "--out", str(tmp_path / "a.sqz"))
-    assert 100 * (done["original_top1"] - done["top1"]) <= 12
+    (chosen,) = (row for row in done["attempts"] if row["bytes"] == done["bytes"])
+    assert 100 * (chosen["original_top1"] - chosen["top1"]) <= 12
+    assert done["judged"] == 6  # of nine judges three choose the size
     assert len(done["attempts"]) > 1
     assert done["bytes"] <= max(row["bytes"] for row in done["attempts"])
 
@@ -100,6 +95,19 @@ def test_a_sweep_is_a_curve(
     assert sizes[-1] > 1.3 * sizes[0]
     assert all("agreement" in row for row in done["attempts"])
     assert (tmp_path / "a.sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert (done["out"], done["bytes"]) == (str(file), sizes[-1])
+
+
+def test_a_sweep_into_a_folder_keeps_every_size(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("compress", str(run), "--data", str(photos), "--effort", "low", "--sweep")
+    done = said(capsys, *words, "--out", str(tmp_path / "sizes"))
+    for row in done["attempts"]:
+        assert Path(row["file"]).stat().st_size == row["bytes"]
+    assert done["out"] == done["attempts"][-1]["file"]
+    kept = {path.name for path in (tmp_path / "sizes").iterdir()}
+    assert kept == {f"{row['bytes']}.sqz" for row in done["attempts"]} | {"sweep.png"}
 
 
 @pytest.mark.parametrize("method", ["deep-compression", "pruning", "svd"])
@@ -166,9 +174,10 @@ def test_mistakes_are_one_clear_line(
     (tmp_path / "empty").mkdir()
     other = tmp_path / "other.sqz"
     other.write_bytes(b"something else")
+    (tmp_path / "sizes").write_bytes(b"a file of this name")
     for words, complaint in [
         ((*given, "--max-bytes", "100"), "every weight zero"),
-        ((*given, "--max-bytes", "many"), "not a size"),
+        ((*given, "--max-bytes", "many"), "is no size"),
         ((*given, "--method", "magic"), "magic"),
         ((*given, "--effort", "huge"), "huge"),
         ((*given, "--max-drop", "-1"), "--max-drop"),
@@ -179,6 +188,7 @@ def test_mistakes_are_one_clear_line(
         (("compress", str(other), "--out", str(file)), "other.sqz"),
         (("compress", str(run), "--out", str(tmp_path / "no" / "a.sqz")), "no folder"),
         (("compress", str(run), "--out", str(tmp_path)), "is a folder"),
+        (("compress", str(run), "--out", str(tmp_path / "sizes"), "--sweep"), "is a file, not a folder"),
         (("compress", "alexnet", "--out", str(file)), "without weights"),
     ]:
         capsys.readouterr()

@@ -6,9 +6,9 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -19,16 +19,8 @@ SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
-    for channel, name in enumerate(("red", "green", "blue")):
-        (root / name).mkdir()
-        for i in range(40):
-            pixels = random.integers(0, 160, (40, 36, 3), dtype=np.uint8)
-            pixels[..., channel] += 80
-            Image.fromarray(pixels).save(root / name / f"{i:03}.png")
-    return root
+def photos(tinted: Callable[..., Path]) -> Path:
+    return tinted(40, (40, 36), tint=80)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from squeezekit.errors import UserError
 from squeezekit.train.classifier import load_classifier
 from squeezekit.train.evaluate import evaluate
 from squeezekit.train.fit import train
+from squeezekit.train.run_folder import KeepRun
 
 TINY = {"base_e": 8, "incr_e": 8, "fires": 2, "conv1_channels": 8, "squeeze_ratio": 0.5, "pools": (1,)}
 SETTINGS = [f"--set={name}={value}" for name, value in TINY.items()]
@@ -124,6 +125,17 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(
     last = [torch.load(run / "last.ckpt", weights_only=True)["state_dict"] for run in (straight, killed)]
     assert all(torch.equal(tensor, last[1][key]) for key, tensor in last[0].items())
     assert (straight / "metrics.csv").read_text() == (killed / "metrics.csv").read_text()
+
+
+def test_the_time_of_earlier_sittings_counts(tmp_path: Path) -> None:
+    state = KeepRun(tmp_path, {}).state_dict()
+    assert 0 <= state["seconds"] < 60
+    resumed = KeepRun(tmp_path, {})
+    resumed.load_state_dict({**state, "seconds": 1000.0})
+    assert 1000 <= resumed.seconds < 1060
+    del state["seconds"]  # as earlier versions left it
+    resumed.load_state_dict(state)
+    assert resumed.seconds < 60
 
 
 def _epochs(run: Path) -> int:

@@ -13,12 +13,26 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from squeezekit.errors import UserError
+
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
-__all__ = ["note", "only_json", "plain", "print_json", "progress", "results", "warn"]
+__all__ = [
+    "check_plot",
+    "note",
+    "only_json",
+    "plain",
+    "print_json",
+    "progress",
+    "results",
+    "save_figure",
+    "warn",
+]
 
 
 def plain(value: Any) -> Any:
@@ -103,6 +117,35 @@ def progress(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
     from squeezekit.report.progress import progress_bar  # loads Rich, which --help need not wait for
 
     return progress_bar(title)
+
+
+def check_plot(path: Path | None) -> None:
+    """Complain of a ``--plot`` that no picture can be written to, before any work is done.
+
+    Raises
+    ------
+    UserError
+        Its name ends otherwise than a picture's.
+    """
+    if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UserError(f"--plot {path}: a picture's name ends in .png, .svg or .pdf")
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as the picture that its name's suffix says.
+
+    Raises
+    ------
+    UserError
+        It cannot be written there.
+    """
+    from squeezekit.files import write_atomically
+
+    try:
+        with write_atomically(path) as temporary:
+            figure.savefig(temporary, dpi=160)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def note(text: str) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from squeezekit.cli._output import only_json, print_json, results
+from squeezekit.cli._options import Plot
+from squeezekit.cli._output import check_plot, only_json, print_json, results, save_figure
 from squeezekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def cost(
     fits: Annotated[
         str | None, typer.Option(metavar="MEMORY", help="10MB, or flash=1MB,ram=512KB: does it fit?")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
+    plot: Plot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count parameters, multiplications, bytes and memory of a network, layer by layer.
@@ -46,14 +47,15 @@ def cost(
     from squeezekit.graph.cost import parse_memory
 
     memory = parse_memory(fits) if fits is not None else {}
-    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UserError(f"--plot {plot}: a picture's name ends in .png, .svg or .pdf")
+    check_plot(plot)
     with only_json(as_json):
         graph = load_graph(model, input_size, classes)
     counted = [count(graph)] if graph.is_int8 else [count(graph, "float32"), count(graph, "int8")]
     answers: dict[str, list[Fit]] = {each.precision: check(each, memory) for each in counted}
     if plot is not None:
-        _draw(plot, model, counted[0])
+        from squeezekit.report.cost import cost_plot
+
+        save_figure(plot, cost_plot(model, counted[0].to_dict()))
     if as_json:
         print_json(_plain(model, counted, answers))
     else:
@@ -153,12 +155,3 @@ def _print(model: str, counted: list[Cost], answers: dict[str, list[Fit]]) -> No
             verb = "fit" if fit.holds else "do not fit"
             line = f"{precision} {fit.what}, {size(fit.needed)}, {verb} {size(fit.available)} of {fit.memory}"
             console.print(line, style="green" if fit.holds else "red", highlight=False)
-
-
-def _draw(path: Path, model: str, counted: Cost) -> None:
-    from squeezekit.files import write_atomically
-    from squeezekit.report.cost import cost_plot
-
-    figure = cost_plot(model, counted.to_dict())
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=160)

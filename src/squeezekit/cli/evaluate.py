@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from squeezekit.cli._options import Classes, Weights
 from squeezekit.cli._output import only_json, print_json, progress, results, warn
 
 if TYPE_CHECKING:
@@ -22,20 +22,16 @@ squeezekit evaluate compressed_SqueezeNet.net imagenet-500/ --classes imagenet-c
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Run folder, weight file, or network with --weights.")
+        str, typer.Argument(metavar="MODEL", help="A .sqz, run folder, weight file, or name with --weights.")
     ],
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Image folder, .zip or .tar of one, or 'digits'.")
     ],
-    classes: Annotated[
-        Path | None, typer.Option(help="CSV (index, synset, name) for a weight file without class names.")
-    ] = None,
+    classes: Classes = None,
     against: Annotated[
         str | None, typer.Option(metavar="MODEL2", help="A second model, to compare answers.")
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Weights for a network's name: a file, or 'imagenet'.")
-    ] = None,
+    weights: Weights = None,
     split: Annotated[str, typer.Option(help="auto, train, val, test or all.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 32,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that read pictures.")] = None,
@@ -47,7 +43,7 @@ def evaluate(
 
     Folders are named as the model's classes; a part of the classes is enough. By default the pictures are
     the test split of DATA, or its val split, or all; if DATA is what the model was trained on, those that
-    were held out.
+    were held out. An int8 .sqz is computed in its own integers, by the engine.
     """
     from squeezekit.train.evaluate import evaluate as measure
 

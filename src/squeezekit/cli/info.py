@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from squeezekit.cli._output import print_json, results
-from squeezekit.errors import UserError
+from squeezekit.cli._options import Plot
+from squeezekit.cli._output import check_plot, print_json, results, save_figure
 
 if TYPE_CHECKING:
     from squeezekit.format import Sizes
@@ -22,9 +22,7 @@ squeezekit info model.sqz --plot weights.png
 
 def info(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .sqz file.")],
-    plot: Annotated[
-        Path | None, typer.Option(metavar="PICTURE", help="Draw bytes and weights: .png, .svg or .pdf.")
-    ] = None,
+    plot: Plot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell what a .sqz file holds and where its bytes are.
@@ -34,8 +32,7 @@ def info(
     """
     from squeezekit.format import sizes
 
-    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UserError(f"--plot {plot}: a picture's name ends in .png, .svg or .pdf")
+    check_plot(plot)
     found = sizes(file)
     described = _describe(file, found)
     if plot is not None:
@@ -112,7 +109,6 @@ def _print(described: dict[str, Any]) -> None:
 
 
 def _draw(path: Path, file: Path, found: Sizes, described: dict[str, Any]) -> None:
-    from squeezekit.files import write_atomically
     from squeezekit.report.info import weights_plot
 
     graph = found.model.graph
@@ -121,9 +117,4 @@ def _draw(path: Path, file: Path, found: Sizes, described: dict[str, Any]) -> No
         for layer in described["layers"]
         if layer["weights"]
     }
-    figure = weights_plot(str(file), described, weights)
-    try:
-        with write_atomically(path) as temporary:
-            figure.savefig(temporary, dpi=160)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    save_figure(path, weights_plot(str(file), described, weights))

@@ -52,19 +52,10 @@ def _row(spec: ModelSpec, classes: int) -> dict[str, Any]:
 def _count_parameters(name: str, classes: int) -> int:
     """Build the network from shapes alone, without memory or values, and count."""
     import torch
-    from torch.overrides import TorchFunctionMode
 
     from squeezekit.models import create_model
 
-    class Undrawn(TorchFunctionMode):
-        """Draws no weights: the first draw on the meta device would load all of torch._dynamo, a second."""
-
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if getattr(func, "__name__", "") == "normal_":
-                return args[0] if args else kwargs["tensor"]
-            return func(*args, **(kwargs or {}))
-
-    with torch.device("meta"), Undrawn():
+    with torch.device("meta"):
         network = create_model(name, num_classes=classes)
     return sum(parameter.numel() for parameter in network.parameters())
 

@@ -11,11 +11,12 @@ from typing import Annotated
 
 import typer
 
+from squeezekit.cli._options import Classes, Weights
 from squeezekit.cli._output import note, only_json, print_json, progress, results, warn
 from squeezekit.errors import UserError
 
 EXAMPLE = """\
-squeezekit predict run/ cat.jpg
+squeezekit predict model.sqz cat.jpg
 squeezekit predict run/ holiday/ --top 3 --out sheet.png
 curl -s https://example.org/cat.jpg | squeezekit predict run/ - --json
 """
@@ -23,7 +24,7 @@ curl -s https://example.org/cat.jpg | squeezekit predict run/ - --json
 
 def predict(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Run folder, weight file, or network with --weights.")
+        str, typer.Argument(metavar="MODEL", help="A .sqz, run folder, weight file, or name with --weights.")
     ],
     pictures: Annotated[
         list[str],
@@ -33,17 +34,14 @@ def predict(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Draw a sheet: png, jpg, webp or pdf.")
     ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="CSV (index, synset, name) for a weight file without class names.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Weights for a network's name: a file, or 'imagenet'.")
-    ] = None,
+    classes: Classes = None,
+    weights: Weights = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what is on pictures: the most probable classes with their probabilities.
 
-    A picture that cannot be read is named and skipped; the exit code is then 2.
+    A picture that cannot be read is named and skipped; the exit code is then 2. An int8 .sqz needs no
+    PyTorch.
     """
     from squeezekit.report.sheet import save_prediction_sheet, sheet_format
 
@@ -51,11 +49,11 @@ def predict(
         sheet_format(out)  # a format that cannot be written is told before any work is done
         if not out.absolute().parent.is_dir():
             raise UserError(f"{out}: its folder does not exist")
-    from squeezekit.train.classifier import load_classifier
+    from squeezekit.train.predict import load
     from squeezekit.train.predict import predict as classify
 
     with only_json(as_json):
-        classifier = load_classifier(model, classes=classes, weights=weights)
+        classifier = load(model, classes=classes, weights=weights)
         names = list(find(pictures))
         broken: list[str] = []
 

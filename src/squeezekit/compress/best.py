@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from squeezekit.compress.calibration import (
+    JUDGES,
+    Answers,
     Moments,
-    batches,
     blocks,
     importance,
     moments,
@@ -75,7 +75,7 @@ class Calibrated:
     def round(self, node: Node, price: float) -> Rounded:
         """Round one layer of the network as it was."""
         weight = _matrix(node.dense("weight"), node)
-        return _round(weight, self.moments[node.name], self.importance[node.name], node, price)
+        return _round(weight, self.moments[node.name].believed(), self.importance[node.name], node, price)
 
     def empty(self) -> Graph:
         """Return the int8 graph with all weights zero."""
@@ -101,11 +101,11 @@ def calibrate(
     """Learn from pictures what rounding needs to know of a canonical graph."""
     found = layers(graph)
     last = _last_layers(graph)
-    # A range is tried on few pictures, but four times.
-    weight = 4 * min(64, len(pictures))
+    judges = min(JUDGES, len(pictures))
+    weight = 4 * judges  # a range is tried four times, on few pictures
     logits = logits_node(graph)
     ranges = sum(INPUT not in group and logits not in group for group in together(graph))
-    done, total = 0, 4 * len(pictures) + weight * ranges + 2 * _JUDGES * len(found)
+    done, total = 0, 4 * len(pictures) + weight * ranges + 2 * judges * len(found)
 
     def count(more: int) -> None:
         nonlocal done
@@ -123,11 +123,11 @@ def calibrate(
         matters[node.name] = own * each + (1 - own) * each.mean()
     seen = moments(to_torch(graph), None, found, pictures, count)
     first = Calibrated(graph, pictures, values, matters, seen)
-    return replace(first, importance=measured(first, pictures[:_JUDGES], lambda n: count(2 * n * _JUDGES)))
+    return replace(first, importance=measured(first, pictures[:judges], lambda n: count(2 * n * judges)))
 
 
-#: Pictures on which layers are compared, and the bits a weight at which they are.
-_JUDGES, _BITS = 64, 2.0
+#: The bits a weight at which layers are compared.
+_BITS = 2.0
 
 
 @torch.no_grad()
@@ -143,19 +143,15 @@ def measured(
     graph = calibrated.graph
     found = layers(graph)
     price = price_for(calibrated, _BITS)
-    some = list(batches(pictures))
     module = to_torch(graph).requires_grad_(False)
-    answers = [module(x).flatten(1).log_softmax(1) for x in some]
+    answers = Answers(module, pictures)
     ratios: dict[str, float] = {}
     for node in found:
         part = module.part(node.name)
         weight, bias = (part.get_parameter(name).data.clone() for name in ("weight", "bias"))
         matters = calibrated.importance[node.name]
         rounded = _fit(node, module, None, calibrated.moments[node.name], matters, price)
-        change = sum(
-            float(F.kl_div(module(x).flatten(1).log_softmax(1), y, log_target=True, reduction="sum"))
-            for x, y in zip(some, answers, strict=True)
-        ) / len(pictures)
+        change = answers.change(module) / len(pictures)
         part.get_parameter("weight").data, part.get_parameter("bias").data = weight, bias
         # Where there is next to nothing to compare, rounding errors of float32 must not decide.
         ratios[node.name] = min(max(max(change, 1e-9) / max(rounded.loss, 1e-12), 1 / 30), 30.0)
@@ -250,15 +246,11 @@ def price_of(
     calibrated: Calibrated, bits: float, advance: Callable[[int, int], None], attempts: int = 4
 ) -> float:
     """Return the price at which rounding layer by layer spends about so many bits on all weights."""
-    found = layers(calibrated.graph)
-    weights = sum(node.weights["weight"].size for node in found)
+    weights = sum(node.weights["weight"].size for node in layers(calibrated.graph))
     guess = 1.15 * bits / weights  # rounding with a price spends less than rounding to the nearest
     for attempt in range(attempts):
         price = price_for(calibrated, guess)
-        spent = 0.0
-        for done, node in enumerate(found):
-            spent += calibrated.round(node, price).bits
-            advance(attempt * len(found) + done + 1, attempts * len(found))
+        spent, _ = _tried(calibrated, price, _part(advance, attempt, attempts))
         if abs(math.log(spent / bits)) < 0.008:
             break
         guess *= bits / spent
@@ -269,18 +261,30 @@ def predicted_loss(
     calibrated: Calibrated, loss: float, advance: Callable[[int, int], None], attempts: int = 5
 ) -> float:
     """Return the price at which rounding is predicted to change the answers by `loss`, nats a picture."""
-    found = layers(calibrated.graph)
     price = price_for(calibrated, 2.5)
     for attempt in range(attempts):
-        total = 0.0
-        for done, node in enumerate(found):
-            total += calibrated.round(node, price).loss
-            advance(attempt * len(found) + done + 1, attempts * len(found))
+        _, total = _tried(calibrated, price, _part(advance, attempt, attempts))
         ratio = loss / max(total, 1e-12)
         price *= min(max(ratio, 1e-3), 1e3)
         if 0.9 < ratio < 1.1:
             break
     return price
+
+
+def _tried(calibrated: Calibrated, price: float, advance: Callable[[int, int], None]) -> tuple[float, float]:
+    """Round every layer by itself; return the bits of all weights and the loss, both by the estimate."""
+    found = layers(calibrated.graph)
+    bits = loss = 0.0
+    for done, node in enumerate(found):
+        rounded = calibrated.round(node, price)
+        bits, loss = bits + rounded.bits, loss + rounded.loss
+        advance(done + 1, len(found))
+    return bits, loss
+
+
+def _part(advance: Callable[[int, int], None], part: int, parts: int) -> Callable[[int, int], None]:
+    """Return the progress of one of several equal parts."""
+    return lambda done, total: advance(part * total + done, parts * total)
 
 
 def _fit(
@@ -302,7 +306,7 @@ def _fit(
             (_HOLD * xx.diagonal(dim1=1, dim2=2).mean(1, keepdim=True) + 1e-9).expand(-1, xx.shape[1])
         )
         fitted = torch.linalg.solve(xx + hold, (weight @ (yx + hold)).transpose(1, 2)).transpose(1, 2)
-    rounded = _round(fitted, seen, importance, node, price)
+    rounded = _round(fitted, seen.shrunk(xx), importance, node, price)
     new = rounded_weight(rounded, node)
     matrix = _matrix(new.numpy(), node)
     missing = (weight @ y.unsqueeze(2) - matrix @ x.unsqueeze(2)).squeeze(2)
@@ -313,8 +317,8 @@ def _fit(
     return rounded
 
 
-def _round(weight: Tensor, seen: Moments, importance: Tensor, node: Node, price: float) -> Rounded:
-    rounded = round_weights(weight, seen.believed(), _rows(importance, node), price)
+def _round(weight: Tensor, covariance: Tensor, importance: Tensor, node: Node, price: float) -> Rounded:
+    rounded = round_weights(weight, covariance, _rows(importance, node), price)
     rounded.q = rounded.q.reshape(len(importance), -1)
     return rounded
 

@@ -19,6 +19,8 @@ from squeezekit.graph.operators import OPERATORS
 from squeezekit.graph.to_torch import GraphModule, to_torch
 
 __all__ = [
+    "JUDGES",
+    "Answers",
     "Moments",
     "Progress",
     "batches",
@@ -40,6 +42,8 @@ POSITIONS = 1024
 WIDEST = 2304
 #: What an error counts where the activation cuts the value off: it may lift the value over the edge.
 CUT_OFF = 0.25
+#: Pictures on which answers are compared, at most.
+JUDGES = 64
 
 
 def batches(pictures: Pictures, size: int = BATCH) -> Iterator[Tensor]:
@@ -51,6 +55,26 @@ def batches(pictures: Pictures, size: int = BATCH) -> Iterator[Tensor]:
 def as_input(pictures: Pictures) -> Tensor:
     """Turn pictures (N, H, W, C) into what the network takes."""
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float()
+
+
+class Answers:
+    """What a network answers to some pictures, and how far from that other answers are."""
+
+    def __init__(self, module: GraphModule, pictures: Pictures) -> None:
+        self.pictures = list(batches(pictures))
+        self.given = [_answer(module, x) for x in self.pictures]
+
+    def change(self, module: GraphModule) -> float:
+        """Return by how much a module answers otherwise: nats of KL divergence, all pictures together."""
+        return sum(
+            float(F.kl_div(_answer(module, x), y, log_target=True, reduction="sum"))
+            for x, y in zip(self.pictures, self.given, strict=True)
+        )
+
+
+def _answer(module: GraphModule, x: Tensor) -> Tensor:
+    logarithms: Tensor = module(x).flatten(1).log_softmax(1)
+    return logarithms
 
 
 class _Rounded(torch.autograd.Function):
@@ -91,8 +115,6 @@ def quantized_values(module: GraphModule, graph: Graph, values: Mapping[str, Qua
 
 #: How much wider or narrower than the first choice a range may become.
 _FACTORS = (0.75, 1.35, 1.8)
-#: Pictures on which ranges are compared.
-_JUDGES = 64
 
 
 @torch.no_grad()
@@ -103,8 +125,7 @@ def refined(
     module = to_torch(graph)
     now: dict[str, Quantization | None] = dict.fromkeys(values)
     quantized_values(module, graph, now)
-    some = list(batches(pictures[:_JUDGES]))
-    answers = [module(batch).flatten(1).log_softmax(1) for batch in some]
+    answers = Answers(module, pictures[:JUDGES])
     found = dict(values)
     groups = [m for m in together(graph) if values[m[0]] is not None and INPUT not in m]
     for members in groups:
@@ -113,10 +134,7 @@ def refined(
         best, least = first, math.inf
         for choice in (first, *(wider(first, factor) for factor in _FACTORS)):
             now.update(dict.fromkeys(members, choice))
-            change = sum(
-                float(F.kl_div(module(x).flatten(1).log_softmax(1), y, log_target=True, reduction="sum"))
-                for x, y in zip(some, answers, strict=True)
-            )
+            change = answers.change(module)
             if change < least:
                 best, least = choice, change
         now.update(dict.fromkeys(members))
@@ -262,7 +280,10 @@ class Moments:
         there would be worth nothing. So inputs are taken to hang together less than they were seen to, by the
         share of n in n and the positions (shrinkage, Ledoit and Wolf, J. Multivar. Anal. 88, 2004).
         """
-        xx = self.centred()[0]
+        return self.shrunk(self.centred()[0])
+
+    def shrunk(self, xx: Tensor) -> Tensor:
+        """Return what :meth:`believed` returns, from the covariance that :meth:`centred` gave."""
         alone = torch.diag_embed(xx.diagonal(dim1=1, dim2=2))
         share = xx.shape[1] / (xx.shape[1] + self.count)
         return (1 - share) * xx + share * alone

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
 from squeezekit import __version__
 from squeezekit.compress.best import EFFORTS, Calibrated, calibrate, predicted_loss, price_of, quantize
 from squeezekit.compress.canonical import canonical
 from squeezekit.compress.deep_compression import deep_compress
+from squeezekit.compress.judging import Judges, drop
 from squeezekit.compress.layers import layers
 from squeezekit.compress.material import Material, gather, noise
 from squeezekit.compress.pruning import prune, prune_and_retrain
 from squeezekit.compress.retraining import retrain
 from squeezekit.compress.svd import decompose, decompose_to_bytes
-from squeezekit.data.preparation import Preparation
 from squeezekit.data.source import PictureSet, open_pictures
 from squeezekit.errors import UserError, suggest
 from squeezekit.files import write_atomically
@@ -32,8 +31,6 @@ from squeezekit.format import Model, dumps
 from squeezekit.graph.from_torch import from_torch
 from squeezekit.graph.graph import Graph
 from squeezekit.graph.passes import drop_noops, fold_batch_norm, fuse_activations, prepare
-from squeezekit.graph.run import run
-from squeezekit.graph.to_torch import GraphModule, to_torch
 from squeezekit.report.progress import progress_bar
 from squeezekit.train.classifier import Classifier, load_classifier
 from squeezekit.train.stored import TRAINING, IntegerClassifier
@@ -58,6 +55,7 @@ class Compression:
     Attributes
     ----------
     out : str
+        The file.
     method : str
     bytes : int
         Of the whole file, names included.
@@ -68,15 +66,16 @@ class Compression:
     bits_per_weight : float
         The whole file over all weights of convolutions and linear layers.
     judged : int
-        Pictures that the figures below are of; none of them was calibrated on. 0 without DATA: then the
-        figures are None.
+        Pictures that the figures below are of; none of them calibrated, or chose the size. 0 without DATA:
+        then the figures are None.
     agreement : float or None
         Share of them to which the file gives the original's first answer.
     top1, original_top1, top5, original_top5 : float or None
         Where the folders carry the model's class names.
     seconds : float
     attempts : tuple of dict
-        Every size that was tried on the way: bytes, agreement, top1.
+        Every size that was tried on the way: bytes, the file where it was kept, and agreement, top1 and so on
+        where they were measured, with a largest drop on the pictures that choose.
     """
 
     out: str
@@ -96,9 +95,7 @@ class Compression:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for ``--json``."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
-            "attempts": list(self.attempts)
-        }
+        return asdict(self)
 
 
 @dataclass
@@ -109,9 +106,16 @@ class _Try:
     graph: Graph
     price: float
     figures: dict[str, Any] = field(default_factory=dict)
+    file: Path | None = None
+
+    def write(self, file: Path) -> None:
+        with write_atomically(file) as temporary:
+            temporary.write_bytes(self.content)
+        self.file = file
 
     def row(self) -> dict[str, Any]:
-        return {"bytes": len(self.content), "price": self.price, **self.figures}
+        kept = {} if self.file is None else {"file": str(self.file)}
+        return {"bytes": len(self.content), "price": self.price, **kept, **self.figures}
 
 
 def compress(
@@ -138,7 +142,8 @@ def compress(
     model : path, name or Classifier
         As :func:`squeezekit.load_classifier` takes it; a float network.
     out : path
-        The file to write, whole or not at all.
+        The file to write, whole or not at all. With `sweep` it may be a folder, one that is there or a name
+        without a suffix: every size is written into it, as BYTES.sqz.
     data : path, name or PictureSet, optional
         Pictures to calibrate on, a few hundred, and others to judge by. Labels are not needed to calibrate.
         Without any, noise calibrates, which costs accuracy.
@@ -147,9 +152,10 @@ def compress(
     max_bytes : int, optional
         Of the whole file.
     max_drop : float, optional
-        Percentage points of top-1 that may be lost on the judges, or of agreement where there are no labels.
+        Percentage points of top-1 that may be lost, or of agreement where there are no labels. A third of the
+        pictures that judge chooses the size by it; the figures in the result are of the others.
     sweep : bool
-        Try a row of sizes; they are in the result's `attempts`.
+        Try a row of sizes; they are in the result's `attempts`, which is of the largest that is allowed.
     effort : {"low", "default", "high"}
     classes : path, optional
         A table of class names for a weight file that carries none.
@@ -179,10 +185,9 @@ def compress(
         raise UserError(f"{model}: is an int8 file already (compress the network that it was made from)")
     pictures = data if isinstance(data, PictureSet) or data is None else open_pictures(data)
     size = classifier.preparation.size
-    graph = from_torch(classifier.network.cpu(), (classifier.preparation.channels, size, size))
+    network = copy.deepcopy(classifier.network).cpu()  # the one that was given stays on its device
+    graph = from_torch(network, (classifier.preparation.channels, size, size))
     work = _Work(classifier, graph, method, effort, seed, console)
-    if method == "best":
-        canonical(work.whole)  # complains before any work is done
     if pictures is None:
         if warn:
             warn(
@@ -193,21 +198,31 @@ def compress(
     else:
         with progress_bar("reading pictures", console) as advance:
             work.material = gather(classifier, pictures, most=most_pictures, seed=seed, advance=advance)
-    if max_drop is not None and not len(work.material.judges):
-        raise UserError("--max-drop needs --data: the drop is measured on pictures")
+    judges = Judges(classifier, work.material.judges, work.material.labels)
+    work.choosing, reporting = (judges, judges) if max_drop is None else judges.split()
+    if max_drop is not None and not len(reporting):
+        raise UserError(
+            "--max-drop needs --data: the drop is measured on pictures"
+            if not len(judges)
+            else f"--max-drop: {len(judges)} picture to judge by (it takes some to choose, others to report)"
+        )
     tries = work.papers(max_bytes) if method != "best" else work.best(max_bytes, max_drop, sweep)
     chosen = _choose(tries, max_bytes, max_drop, work)
-    with write_atomically(out) as temporary:
-        temporary.write_bytes(chosen.content)
-    figures = work.judge(chosen)
+    figures = work.judge(chosen) if max_drop is None else work.measured(chosen, reporting)
+    if _is_folder(out, sweep):
+        out.mkdir(exist_ok=True)
+        for each in tries:
+            each.write(out / f"{len(each.content)}.sqz")
+    else:
+        chosen.write(out)
     return Compression(
-        out=str(out),
+        out=str(chosen.file),
         method=method,
         bytes=len(chosen.content),
         original_bytes=4 * graph.parameters,
         parameters=graph.parameters,
         bits_per_weight=8 * len(chosen.content) / sum(n.weights["weight"].size for n in layers(graph)),
-        judged=len(work.material.judges),
+        judged=len(reporting),
         agreement=figures.get("agreement"),
         top1=figures.get("top1"),
         original_top1=figures.get("original_top1"),
@@ -233,10 +248,19 @@ def _check(
         raise UserError(f"--method {method}: takes no --max-drop and no --sweep (best does)")
     if method == "deep-compression" and max_bytes is not None:
         raise UserError("--method deep-compression: takes no --max-bytes (best does)")
-    if out.is_dir():
+    if out.is_dir() and not sweep:
         raise UserError(f"{out}: is a folder (name the file to write)")
+    if not out.is_dir() and out.exists() and _is_folder(out, sweep):
+        raise UserError(
+            f"{out}: is a file, not a folder to write every size into (end a file's name in .sqz)"
+        )
     if not out.parent.exists():
         raise UserError(f"{out}: there is no folder {out.parent}")
+
+
+def _is_folder(out: Path, sweep: bool) -> bool:
+    """Whether all files of a sweep go there, not one."""
+    return sweep and (out.is_dir() or not out.suffix)
 
 
 def _choose(tries: list[_Try], max_bytes: int | None, max_drop: float | None, work: _Work) -> _Try:
@@ -250,12 +274,13 @@ def _choose(tries: list[_Try], max_bytes: int | None, max_drop: float | None, wo
             )
         small = fitting
     if max_drop is not None:
-        good = [each for each in small if work.drop(each) <= max_drop]
+        lost = [drop(work.judge(each)) for each in small]
+        good = [each for each, points in zip(small, lost, strict=True) if points <= max_drop]
         if not good:
-            best = min(small, key=work.drop)
+            least = min(lost)
             raise UserError(
                 f"--max-drop {max_drop:g}: not reached{' within --max-bytes' if max_bytes else ''} "
-                f"(the closest loses {work.drop(best):.2f} points at {len(best.content):,} bytes)"
+                f"(the closest loses {least:.2f} points at {len(small[lost.index(least)].content):,} bytes)"
             )
         return good[0]
     return small[-1]
@@ -272,12 +297,17 @@ class _Work:
     seed: int
     console: Console | None
     material: Material = field(init=False)
-    _answers: NDArray[np.float32] | None = None
+    choosing: Judges = field(init=False)
+    _whole: Graph | None = None
     _calibrated: Calibrated | None = None
 
-    @property
-    def whole(self) -> Graph:
-        """The network with its preparation: it takes the picture's own bytes."""
+    def __post_init__(self) -> None:
+        """Complain of a network that has no integer form before any work is done."""
+        if self.method == "best":
+            self._whole = canonical(self._prepared())
+
+    def _prepared(self) -> Graph:
+        """Return the network with its preparation: it takes the picture's own bytes."""
         preparation = self.classifier.preparation
         return prepare(
             self.graph,
@@ -289,10 +319,9 @@ class _Work:
     # -- best
 
     def best(self, max_bytes: int | None, max_drop: float | None, sweep: bool) -> list[_Try]:
+        assert self._whole is not None
         with progress_bar("calibrating", self.console) as advance:
-            self._calibrated = calibrate(
-                canonical(self.whole), self.material.calibration, advance, seed=self.seed
-            )
+            self._calibrated = calibrate(self._whole, self.material.calibration, advance, seed=self.seed)
         if sweep:
             start = self._price(LOSS)
             return [self._try(start * 4.0**k, judged=True) for k in (-2, -1, 0, 0.5, 1, 1.5, 2, 2.5, 3)]
@@ -310,12 +339,13 @@ class _Work:
     def _to_bytes(self, most: int) -> list[_Try]:
         """Aim at a size; each miss corrects the aim."""
         assert self._calibrated is not None
-        if self.floor() > most:
+        floor = len(self.dumps(self._calibrated.empty()))
+        if floor > most:
             raise UserError(
                 f"--max-bytes {most:,}: cannot be reached (with every weight zero the file takes "
-                f"{self.floor():,} bytes)"
+                f"{floor:,} bytes)"
             )
-        room = 8.0 * (0.995 * most - self.floor())
+        room = 8.0 * (0.995 * most - floor)
         tries: list[_Try] = []
         for _ in range(ATTEMPTS):
             with progress_bar("pricing", self.console) as advance:
@@ -326,18 +356,18 @@ class _Work:
             size = len(tries[-1].content)
             if NEAR * most <= size <= most:
                 break
-            room *= (0.995 * most - self.floor()) / max(1, size - self.floor())
+            room *= (0.995 * most - floor) / max(1, size - floor)
         return tries
 
     def _to_drop(self, most: float) -> list[_Try]:
         """Go smaller while the drop allows it, larger while it does not."""
         price = self._price(LOSS)
         tries = [self._try(price)]
-        fits = self.drop(tries[0]) <= most
+        fits = drop(self.judge(tries[0])) <= most
         for _ in range(ATTEMPTS):
             price *= 1.7 if fits else 1 / 2.5
             tries.append(self._try(price))
-            if (self.drop(tries[-1]) <= most) != fits:
+            if (drop(self.judge(tries[-1])) <= most) != fits:
                 break
         return tries
 
@@ -349,11 +379,6 @@ class _Work:
         if judged:
             self.judge(tried)
         return tried
-
-    def floor(self) -> int:
-        """Return the bytes of a file whose weights are all zero."""
-        assert self._calibrated is not None
-        return len(self.dumps(self._calibrated.empty()))
 
     # -- the papers' methods
 
@@ -406,63 +431,11 @@ class _Work:
         )
 
     def judge(self, tried: _Try) -> dict[str, Any]:
-        """Measure a candidate on the pictures that no method has seen."""
-        judges, labels = self.material.judges, self.material.labels
-        if tried.figures or not len(judges):
-            return tried.figures
+        """Measure a candidate on the pictures that choose, once."""
+        tried.figures = tried.figures or self.measured(tried, self.choosing)
+        return tried.figures
+
+    def measured(self, tried: _Try, judges: Judges) -> dict[str, Any]:
+        """Measure a candidate."""
         with progress_bar("judging", self.console) as advance:
-            if self._answers is None:
-                self._answers = _float(to_torch(self.graph), judges, self.classifier.preparation)
-            ours = np.concatenate(
-                [
-                    _portion(
-                        tried.graph, judges[i : i + 16], self.classifier.preparation, advance, i, len(judges)
-                    )
-                    for i in range(0, len(judges), 16)
-                ]
-            )
-        figures: dict[str, Any] = {"agreement": float((ours.argmax(1) == self._answers.argmax(1)).mean())}
-        if labels is not None:
-            for prefix, answers in (("", ours), ("original_", self._answers)):
-                five = np.argsort(-answers, axis=1, kind="stable")[:, :5]
-                figures[f"{prefix}top1"] = float((five[:, 0] == labels).mean())
-                figures[f"{prefix}top5"] = float((five == labels[:, None]).any(1).mean())
-        tried.figures = figures
-        return figures
-
-    def drop(self, tried: _Try) -> float:
-        """Return the percentage points that a candidate loses."""
-        figures = self.judge(tried)
-        if "top1" in figures:
-            return 100.0 * float(figures["original_top1"] - figures["top1"])
-        return 100.0 * (1.0 - float(figures["agreement"]))
-
-
-def _portion(
-    graph: Graph,
-    pictures: NDArray[np.uint8],
-    preparation: Preparation,
-    advance: Callable[[int, int], None],
-    done: int,
-    total: int,
-) -> NDArray[np.float32]:
-    if graph.is_int8:
-        answer = run(graph, pictures).reshape(len(pictures), -1)
-    else:
-        answer = _float(to_torch(graph), pictures, preparation)
-    advance(done + len(pictures), total)
-    return answer
-
-
-@torch.no_grad()
-def _float(module: GraphModule, pictures: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.float32]:
-    found = []
-    for start in range(0, len(pictures), 16):
-        x = preparation.normalise(pictures[start : start + 16])
-        found.append(module(as_input_of(x)).flatten(1).numpy())
-    return np.concatenate(found)
-
-
-def as_input_of(prepared: NDArray[np.float32]) -> torch.Tensor:
-    """Turn prepared pictures (N, H, W, C) into what the network takes."""
-    return torch.from_numpy(np.ascontiguousarray(prepared.transpose(0, 3, 1, 2)))
+            return judges.figures(tried.graph, advance)

@@ -71,10 +71,9 @@ def tune(
         optimiser, lambda step: min(1.0, (step + 1) / 5) * 0.5 * (1 + math.cos(math.pi * step / steps))
     )
     random = np.random.default_rng(seed)
-    device = torch.device("cpu")
     for _ in range(steps):
         rows = random.integers(len(pictures), size=min(batch_size, len(pictures)))
-        x = vary(as_input(pictures[rows]), random).to(device)
+        x = vary(as_input(pictures[rows]), random)
         with torch.no_grad():
             answers = teacher(x).flatten(1).log_softmax(1)
         ours = student(x).flatten(1).log_softmax(1)

@@ -156,9 +156,7 @@ class Augmentation(nn.Module):
             self._mixing.append(_CutMix(policy.cutmix))
 
     @torch.no_grad()
-    def forward(
-        self, pictures: Tensor, labels: Tensor, size: int | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, pictures: Tensor, labels: Tensor, size: int | None = None) -> tuple[Tensor, Tensor]:
         """Augment a batch.
 
         Parameters
@@ -180,7 +178,9 @@ class Augmentation(nn.Module):
         # On a CPU in portions: tensors of some megabytes stay in the cache, and the allocator hands the same
         # pages out again instead of fetching new ones from the system, which costs more than the arithmetic.
         portions = 1 if pictures.is_cuda else max(1, round(pictures.numel() / PORTION))
-        x = torch.cat([self._augment(portion, portions, size or self.size) for portion in pictures.chunk(portions)])
+        x = torch.cat(
+            [self._augment(portion, portions, size or self.size) for portion in pictures.chunk(portions)]
+        )
         targets = labels
         if self._mixing and len(labels) > 1 and torch.rand(()).item() < self.policy.mix:
             chosen = int(torch.randint(len(self._mixing), ()).item())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import warnings
 from functools import cache
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -12,7 +15,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from squeezekit.data.listing import NOT_DECODED
 from squeezekit.errors import UserError
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "PictureError", "decode"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture", "PictureError", "decode", "open_picture"]
+
+#: What stands for a picture: path, content, PIL image, uint8 array (H, W, 3), open binary file.
+Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | BinaryIO"
 
 #: Larger files are not read: 256 MB.
 MAX_BYTES = 1 << 28
@@ -29,8 +38,63 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, modul
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
+# The kinds that nearly all pictures are, by their first bytes. They are opened without loading the many other
+# decoders of Pillow, which takes longer than the decoding.
+_FREQUENT = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
+
+
 class PictureError(UserError):
     """A file that is no picture, or a broken or oversized one."""
+
+
+def open_picture(picture: Picture, number: int = 0) -> tuple[str, Image.Image]:
+    """Open whatever stands for a picture.
+
+    Parameters
+    ----------
+    picture : path, bytes, PIL image, uint8 array (H, W) or (H, W, 3), open binary file
+    number : int
+        Its place in a list: what has no name is called ``picture 1``, ``picture 2``, …
+
+    Returns
+    -------
+    name : str
+    image : PIL.Image.Image
+        Mode RGB.
+
+    Raises
+    ------
+    PictureError
+        It cannot be read, or is none.
+    """
+    name = f"picture {number + 1}"
+    if isinstance(picture, (str, os.PathLike)):
+        name = os.fspath(picture)
+        try:
+            with open(name, "rb") as file:  # noqa: PTH123 (as the user wrote it)
+                content = file.read()
+        except OSError as error:
+            raise PictureError(f"{name}: cannot be read: {error.strerror}") from error
+        return name, decode(content, name)
+    if isinstance(picture, bytes):
+        return name, decode(picture, name)
+    if isinstance(picture, Image.Image):
+        stream = io.BytesIO()  # one way in: modes and rotation are seen to in one place
+        picture.save(stream, "PNG" if picture.mode != "CMYK" else "TIFF", exif=picture.getexif())
+        return name, decode(stream.getvalue(), name)
+    if isinstance(picture, np.ndarray):
+        plausible = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (1, 3, 4))
+        if picture.dtype != np.uint8 or not plausible or picture.size == 0:
+            raise PictureError(
+                f"{name}: an array of {picture.dtype}, shape {picture.shape} (expected uint8, H x W x 3)"
+            )
+        pixels = picture[:, :, 0] if picture.shape[2:] == (1,) else picture
+        return name, Image.fromarray(pixels).convert("RGB")
+    if not hasattr(picture, "read"):
+        raise PictureError(
+            f"{name}: {type(picture).__name__} is no picture (path, bytes, PIL image, uint8 array, file)"
+        )
+    return str(getattr(picture, "name", name)), decode(picture.read(), name)
 
 
 def decode(data: bytes, name: str, *, at_least: int | None = None) -> Image.Image:
@@ -62,7 +126,7 @@ def decode(data: bytes, name: str, *, at_least: int | None = None) -> Image.Imag
         Not a picture, damaged, cut short, or more than :data:`MAX_PIXELS` pixels.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as file:
+        with _identify(data) as file:
             width, height = file.size
             if width * height > MAX_PIXELS:
                 raise PictureError(_too_large(name, width, height))
@@ -82,6 +146,14 @@ def decode(data: bytes, name: str, *, at_least: int | None = None) -> Image.Imag
     except Exception as error:
         reason = str(error).strip() or type(error).__name__
         raise PictureError(f"{name}: damaged ({reason.splitlines()[0]})") from error
+
+
+def _identify(data: bytes) -> Image.Image:
+    for start, kind in _FREQUENT.items():
+        if data.startswith(start):
+            with contextlib.suppress(UnidentifiedImageError):
+                return Image.open(io.BytesIO(data), formats=(kind,))
+    return Image.open(io.BytesIO(data), formats=_formats())
 
 
 @cache

@@ -16,7 +16,19 @@ from squeezekit.graph import operators
 from squeezekit.graph.graph import INPUT, Graph, Node, Tensor, shape_text
 from squeezekit.graph.passes import drop_noops, fold_batch_norm, fuse_activations
 
-__all__ = ["Buffer", "Cost", "Fit", "LayerCost", "Plan", "Precision", "cost", "fits", "parse_memory", "plan"]
+__all__ = [
+    "Buffer",
+    "Cost",
+    "Fit",
+    "LayerCost",
+    "Plan",
+    "Precision",
+    "cost",
+    "fits",
+    "parse_memory",
+    "parse_size",
+    "plan",
+]
 
 Precision = Literal["float32", "int8"]
 
@@ -454,14 +466,27 @@ def parse_memory(text: str) -> dict[str, int]:
         name = name.strip().lower() if equals else "memory"
         if name in sizes or name not in ("memory", "flash", "ram"):
             raise UserError(f"--fits {text}: {name!r} is no memory, or named twice {expected}")
-        sizes[name] = _parse_size(size.strip(), f"--fits {text}", expected)
+        sizes[name] = parse_size(size, f"--fits {text}", expected)
     if "memory" in sizes and len(sizes) > 1:
         raise UserError(f"--fits {text}: one memory for all, or flash and ram {expected}")
     return sizes
 
 
-def _parse_size(text: str, where: str, expected: str) -> int:
-    number = text.lower().removesuffix("b")
+def parse_size(text: str, where: str, expected: str) -> int:
+    """Read a number of bytes: ``"96000"``, ``"400k"``, ``"0.5MB"``, ``"512KiB"``.
+
+    Parameters
+    ----------
+    text
+    where, expected
+        What an error begins and ends with.
+
+    Raises
+    ------
+    UserError
+        It is no size, or less than a byte.
+    """
+    number = text.strip().lower().removesuffix("b")
     unit = number.lstrip("0123456789.").strip()
     try:
         value = float(number.removesuffix(unit).strip() if unit else number)
@@ -470,7 +495,7 @@ def _parse_size(text: str, where: str, expected: str) -> int:
         raise UserError(f"{where}: {text!r} is no size {expected}") from None
     if not math.isfinite(count) or not 1 <= count < 2**63:
         raise UserError(f"{where}: {text!r} is no size {expected}")
-    return int(count)
+    return round(count)
 
 
 def fits(counted: Cost, memory: Mapping[str, int]) -> list[Fit]:

@@ -16,8 +16,10 @@ from squeezekit.errors import UserError, suggest
 from squeezekit.models import Network, create_model, list_models, load_checkpoint, load_weights
 from squeezekit.models.checkpoint import is_checkpoint
 from squeezekit.train.classes import Classes, read_classes, unnamed
+from squeezekit.train.dealing import checked_dealing
 from squeezekit.train.module import Normalise, channels_last
 from squeezekit.train.origin import checkpoint_origin, origin, weights_file
+from squeezekit.train.shipped import IntegerClassifier
 
 __all__ = ["Classifier", "load_classifier"]
 
@@ -82,7 +84,7 @@ def best_device() -> torch.device:
 
 def load_classifier(
     model: str | Path, *, classes: str | Path | None = None, weights: str | Path | None = None
-) -> Classifier:
+) -> Classifier | IntegerClassifier:
     """Load what the command line calls MODEL.
 
     Parameters
@@ -94,6 +96,11 @@ def load_classifier(
         A table of names for a weight file that carries none (columns index, name, synset).
     weights : path or "imagenet", optional
         For an architecture's name.
+
+    Returns
+    -------
+    Classifier or IntegerClassifier
+        The latter for an int8 ``.sqz``: the engine computes it, and there is no `network` in torch.
 
     Raises
     ------
@@ -119,6 +126,11 @@ def load_classifier(
         raise UserError(f"--weights: {model} carries its own (give the name of a network to use others)")
     source = weights if weights is not None else model
     if Path(source).suffix.lower() in (".sqz", ".onnx"):
+        if name is not None:
+            raise UserError(
+                f"--weights {source}: holds a whole network, not weights for {name} "
+                f"(give the file as the model: {source})"
+            )
         from squeezekit.train.stored import load_stored
 
         return load_stored(Path(source), classes)
@@ -150,7 +162,7 @@ def _from_checkpoint(path: Path, name: str | None, classes: str | Path | None) -
         network,
         checkpoint_origin(config).preparation,
         Classes(tuple(known)) if known is not None and classes is None else _names(classes, network),
-        config["training"],
+        checked_dealing(config["training"], str(path)),
     )
 
 

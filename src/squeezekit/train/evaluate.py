@@ -19,11 +19,13 @@ from squeezekit.report.numbers import per_class, reliability
 from squeezekit.train.classifier import Classifier, load_classifier
 from squeezekit.train.predict import softmax
 from squeezekit.train.run_folder import fingerprint
+from squeezekit.train.shipped import IntegerClassifier
 
 __all__ = ["Evaluation", "evaluate"]
 
 Split = Literal["auto", "train", "val", "test", "all"]
 Progress = Callable[[int, int], None]
+Answering = Classifier | IntegerClassifier
 
 
 @dataclass
@@ -157,18 +159,18 @@ def choose_split(
 
 
 def evaluate(
-    model: str | Path | Classifier,
+    model: str | Path | Answering,
     data: str | Path | PictureSet,
     *,
     classes: str | Path | None = None,
-    against: str | Path | Classifier | None = None,
+    against: str | Path | Answering | None = None,
     weights: str | Path | None = None,
     split: Split = "auto",
     batch_size: int = 32,
     workers: int | Literal["auto"] = "auto",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure a classifier on labelled pictures, in float32.
+    """Measure a classifier on labelled pictures: an int8 ``.sqz`` in its own integers, others in float32.
 
     Parameters
     ----------
@@ -195,18 +197,18 @@ def evaluate(
         A folder that the model does not know, no pictures, a damaged file.
     """
     classifier = (
-        model if isinstance(model, Classifier) else load_classifier(model, classes=classes, weights=weights)
+        model if isinstance(model, Answering) else load_classifier(model, classes=classes, weights=weights)
     )
-    other: Classifier | None = None
+    other: Answering | None = None
     if against is not None:
-        other = against if isinstance(against, Classifier) else load_classifier(against, classes=classes)
+        other = against if isinstance(against, Answering) else load_classifier(against, classes=classes)
     translate = _same_classes(classifier, other) if other else None
     pictures = data if isinstance(data, PictureSet) else open_pictures(data, min_classes=1)
     to_class = classifier.classes.match(pictures.classes, pictures.name)
     used, indices = choose_split(pictures, split, classifier.training)
     total = len(indices) * (2 if other else 1)
 
-    def answers(one: Classifier, done: int) -> _Answers:
+    def answers(one: Answering, done: int) -> _Answers:
         loader = make_loader(
             pictures, indices, one.preparation, train=False, batch_size=batch_size, workers=workers
         )
@@ -260,7 +262,7 @@ class _Answers:
     broken: list[str] = field(default_factory=list)
     seen: int = 0
 
-    def add(self, classifier: Classifier, batch: dict[str, Any]) -> None:
+    def add(self, classifier: Answering, batch: dict[str, Any]) -> None:
         self.broken += batch["broken"]
         self.seen += len(batch["broken"]) + len(batch["labels"])
         if not len(batch["labels"]):
@@ -272,7 +274,7 @@ class _Answers:
         self.index.append(batch["index"].numpy())
 
 
-def _same_classes(one: Classifier, other: Classifier) -> NDArray[np.int64]:
+def _same_classes(one: Answering, other: Answering) -> NDArray[np.int64]:
     """Return, for each class of the other model, the number that this one has for it."""
     names, others = one.classes.names, other.classes.names
     if len(names) != len(others):

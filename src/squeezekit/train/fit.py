@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,7 +61,7 @@ class Run:
     evaluation : Evaluation or None
         Of the best weights, on pictures that neither trained nor chose them; None if no epoch ended.
     seconds : float
-        Of training, this time.
+        Of training, the sittings before a resumption included.
     interrupted : bool
     worker : bool
         One of several processes, and not the first, which speaks for all.
@@ -124,14 +123,15 @@ def train(
     console = Console(quiet=True) if not main else console or Console(stderr=True)
     out = Path(out)
     pictures = open_pictures(data)
+    mark = fingerprint(pictures) if main else ""  # the first process speaks for all
     if resume:
-        plan = _resumed(out, asked, pictures)
+        plan = _resumed(out, asked, pictures.name, mark)
     else:
         if main:
             _claim(out)
         with progress_bar("checking the pictures", console) as advance:
             report = check_pictures(pictures, advance)
-        plan = make_plan(asked, pictures, report)
+        plan = make_plan(asked, pictures, report, mark)
     module = _module(plan)  # before anything is written: it may still find that the weights cannot be had
     if main and not resume:
         out.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,6 @@ def train(
     trainer = _trainer(asked, plan, out, keep, console)
     batches = _Batches(plan, pictures, "auto" if asked.workers is None else asked.workers)
     keep_freed_memory()
-    started = time.perf_counter()
     interrupted = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers and logging is for its own users.
@@ -154,7 +153,7 @@ def train(
         except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores any further one
             interrupted = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
-    seconds = time.perf_counter() - started
+    seconds = keep.seconds
     evaluation = None
     if main and (out / WEIGHTS).is_file():
         with progress_bar("evaluating", console) as advance:
@@ -207,10 +206,10 @@ def _claim(out: Path) -> None:
         raise UserError(f"{out}/: holds a run already (--resume goes on with it; or name another --out)")
 
 
-def _resumed(out: Path, asked: Options, pictures: PictureSet) -> Plan:
+def _resumed(out: Path, asked: Options, data: str, mark: str) -> Plan:
     plan = Plan.from_dict(read_config(out), str(out / CONFIG))
-    if fingerprint(pictures) != plan.fingerprint:
-        raise UserError(f"{pictures.name}: not the pictures that {out}/ was trained on ({plan.data})")
+    if mark and mark != plan.fingerprint:
+        raise UserError(f"{data}: not the pictures that {out}/ was trained on ({plan.data})")
     # Where the work is done may differ this time; what is done may not.
     free = {"device", "precision", "devices", "nodes", "workers", "gradient_compression"}
     before, default = plan.asked, asdict(Options())

@@ -210,7 +210,7 @@ class Plan:
             raise UserError(f"{where}: damaged, or written by another version ({error})") from error
 
 
-def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport) -> Plan:
+def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport, mark: str | None = None) -> Plan:
     """Resolve every choice.
 
     Parameters
@@ -219,6 +219,8 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport) -> P
     pictures : PictureSet
     broken : BrokenReport
         Pictures that cannot be read, to be left out.
+    mark : str, optional
+        The pictures' fingerprint, where it is known or not wanted.
 
     Raises
     ------
@@ -258,7 +260,7 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport) -> P
     rate = chosen.lr if has_norm(network) else chosen.lr_without_norm
     return Plan(
         data=pictures.name,
-        fingerprint=fingerprint(pictures),
+        fingerprint=fingerprint(pictures) if mark is None else mark,
         classes=pictures.classes,
         pictures={k: len(v) for k, v in splits.items()},
         broken=broken.names,

@@ -1,28 +1,35 @@
-"""What is on these pictures? The first answers of a classifier, with their probabilities."""
+"""What is on these pictures? The first answers of a classifier, with their probabilities.
+
+Loads no PyTorch for an int8 ``.sqz``.
+"""
 
 from __future__ import annotations
 
-import io
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from squeezekit.data.picture import PictureError, decode
+from squeezekit.data.picture import Picture, PictureError, open_picture
+from squeezekit.engine import FloatFileError
 from squeezekit.report.prediction import Prediction
-from squeezekit.train.classifier import Classifier, load_classifier
+from squeezekit.train.shipped import IntegerClassifier, load_shipped
 
-__all__ = ["Picture", "predict"]
+if TYPE_CHECKING:
+    from squeezekit.train.classifier import Classifier
 
-Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | BinaryIO
+    Answering = Classifier | IntegerClassifier
+
+__all__ = ["Picture", "load", "predict", "softmax"]
 
 
 def predict(
-    model: str | Path | Classifier,
+    model: str | Path | Answering,
     pictures: Picture | Sequence[Picture],
     *,
     top: int = 5,
@@ -63,7 +70,7 @@ def predict(
     UserError
         The model or (without `on_error`) a picture cannot be read.
     """
-    classifier = model if isinstance(model, Classifier) else load_classifier(model, classes=classes)
+    classifier = load(model, classes=classes) if isinstance(model, (str, Path)) else model
     several = isinstance(pictures, Sequence) and not isinstance(pictures, (str, bytes))
     items: Sequence[Picture] = pictures if several else [pictures]  # type: ignore[assignment,list-item]
     found: list[Prediction] = []
@@ -75,7 +82,7 @@ def predict(
 
 
 def _predict(
-    classifier: Classifier,
+    classifier: Answering,
     pictures: Iterable[Picture],
     top: int,
     batch_size: int,
@@ -85,7 +92,7 @@ def _predict(
     images: list[Image.Image] = []
     for number, picture in enumerate(pictures):
         try:
-            name, image = _open(picture, number)
+            name, image = open_picture(picture, number)
         except PictureError as error:
             if on_error is None:
                 raise
@@ -100,32 +107,31 @@ def _predict(
         yield from _answer(classifier, names, images, top)
 
 
-def _open(picture: Picture, number: int) -> tuple[str, Image.Image]:
-    name = f"picture {number + 1}"
-    if isinstance(picture, (str, Path)):
-        name = str(picture)
-        try:
-            content = Path(picture).read_bytes()
-        except OSError as error:
-            raise PictureError(f"{picture}: cannot be read: {error.strerror}") from error
-        return name, decode(content, name)
-    if isinstance(picture, bytes):
-        return name, decode(picture, name)
-    if isinstance(picture, Image.Image):
-        stream = io.BytesIO()  # one way in: modes and rotation are seen to in one place
-        picture.save(stream, "PNG" if picture.mode != "CMYK" else "TIFF", exif=picture.getexif())
-        return name, decode(stream.getvalue(), name)
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
-            raise PictureError(
-                f"{name}: an array of {picture.dtype}, shape {picture.shape} (expected uint8, H x W x 3)"
-            )
-        return name, Image.fromarray(picture).convert("RGB")
-    return str(getattr(picture, "name", name)), decode(picture.read(), name)
+def load(
+    model: str | Path, *, classes: str | Path | None = None, weights: str | Path | None = None
+) -> Answering:
+    """Load what the command line calls MODEL: without PyTorch where it is an int8 ``.sqz``.
+
+    Parameters
+    ----------
+    model, classes, weights
+        As for :func:`squeezekit.load_classifier`.
+
+    Raises
+    ------
+    UserError
+        Nothing of the kind is there, or the file is damaged.
+    """
+    if weights is None and Path(model).suffix.lower() == ".sqz":
+        with contextlib.suppress(FloatFileError):
+            return load_shipped(Path(model), classes)
+    from squeezekit.train.classifier import load_classifier
+
+    return load_classifier(model, classes=classes, weights=weights)
 
 
 def _answer(
-    classifier: Classifier, names: list[str], images: list[Image.Image], top: int
+    classifier: Answering, names: list[str], images: list[Image.Image], top: int
 ) -> Iterator[Prediction]:
     batch = np.stack([classifier.preparation.geometry(image) for image in images])
     probabilities = softmax(classifier.logits(batch))

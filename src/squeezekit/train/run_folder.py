@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,22 @@ class KeepRun(Callback):
         self.out, self.checkpoint = out, checkpoint
         self.history: list[dict[str, float]] = []
         self.best = -1.0
+        self._earlier, self._started = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far, with those of the sittings before a resumption up to the state it read."""
+        return self._earlier + time.perf_counter() - self._started
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "best": self.best}
+        return {"history": self.history, "best": self.best, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history, self.best = list(state_dict["history"]), float(state_dict["best"])
+        self._earlier = float(state_dict.get("seconds", 0.0))  # earlier versions did not keep them
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics: dict[str, float] = dict(pl_module.epoch_metrics)  # type: ignore[arg-type]
