@@ -49,12 +49,9 @@ def _openvino(folder: str, threads: int, file: str, picture: str) -> Answer:
     x = _picture(folder, picture)
     model = core.read_model(f"{folder}/{file}")
     model.reshape(list(x.shape))  # for a batch of any size it is slower
-    # It takes bfloat16 for float32 where the machine has that; what is called float32 here is.
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    if picture == "prepared":  # it takes bfloat16 for float32 where the machine has that; here float32 is meant
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
     compiled = core.compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()
     request.set_input_tensor(openvino.Tensor(x, shared_memory=True))

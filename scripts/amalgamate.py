@@ -37,7 +37,7 @@ def amalgamate() -> str:
     parts = [text_of(path, seen) for path in sources]
     head = "/* sqz.c: the C library of squeezekit in one file, made by scripts/amalgamate.py. */\n"
     define = (
-        "#if defined(SQZ_THREADS) && !defined(_POSIX_C_SOURCE)\n#define _POSIX_C_SOURCE 200809L\n#endif\n"
+        "#if defined(SQZ_THREADS) && !defined(_GNU_SOURCE)\n#define _GNU_SOURCE\n#endif\n"
     )
     return f'{head}{define}#include "sqz.h"\n\n' + "\n".join(parts)
 

@@ -283,8 +283,8 @@ typedef struct sqz_needs {
     size_t bound;       /* what flows at the layer where it is most: no plan needs fewer activations */
 } sqz_needs;
 
-/* How many bytes sqz_plan needs for its plan of this file. Errors as of sqz_file_open, and of
- * sqz_text_size. */
+/* How many bytes sqz_plan needs for its plan of this file. Errors as of sqz_file_open (but the sections'
+ * checksums are left to sqz_plan), and of sqz_text_size. */
 SQZ_API sqz_error sqz_workspace(const void *file, size_t size, size_t *plan_size);
 
 /* Reads the graph and plans where every value lies. `file` and `plan` are to stay as they are until sqz_open
@@ -339,8 +339,9 @@ SQZ_API sqz_error sqz_step_info(const sqz_model *model, uint32_t i, sqz_step *st
  * Parts wait for each other between the steps, by spinning, so each should have a core of its own. Runs the
  * steps from `first` to before `last`: 0 and info.steps for all of them. */
 typedef struct sqz_team {
-    uint32_t arrived, turn;   /* private; set all of it to 0 once, before the first run */
-    void (*yield)(void);      /* called now and then while waiting, if not NULL */
+    uint32_t arrived, turn;       /* private; set all of it to 0 once, before the first run */
+    void (*yield)(void *context); /* called now and then while waiting, if not NULL */
+    void *context;
 } sqz_team;
 
 SQZ_API sqz_error sqz_run_part(const sqz_model *model, const uint8_t *picture, size_t row_bytes,

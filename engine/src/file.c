@@ -2,7 +2,7 @@
  */
 #include <string.h>
 
-#include "sqz.h"
+#include "file.h"
 
 enum { HEAD = 8, ENTRY = 8, MOST_SECTIONS = 16 };
 static const uint8_t magic[4] = {'S', 'Q', 'Z', 0x1a};
@@ -15,21 +15,22 @@ static void put32(uint8_t *at, uint32_t value) {
     for (int i = 0; i < 4; i++) at[i] = (uint8_t)(value >> (8 * i));
 }
 
-/* Four bytes at a time: row k of the table is what a byte does that k more bytes follow. */
+/* Eight bytes at a time: row k of the table is what a byte does that k more bytes follow. */
 uint32_t sqz_crc32(const void *data, size_t size) {
     const uint8_t *at = (const uint8_t *)data;
-    uint32_t table[4][256], crc = UINT32_MAX;
+    uint32_t table[8][256], crc = UINT32_MAX;
     for (uint32_t i = 0; i < 256; i++) {
         uint32_t x = i;
         for (int bit = 0; bit < 8; bit++) x = x >> 1 ^ (x & 1 ? 0xedb88320u : 0);
         table[0][i] = x;
     }
-    for (int k = 1; k < 4; k++)
+    for (int k = 1; k < 8; k++)
         for (uint32_t i = 0; i < 256; i++)
             table[k][i] = table[k - 1][i] >> 8 ^ table[0][table[k - 1][i] & 255];
-    for (; size >= 4; size -= 4, at += 4) {
-        crc ^= get32(at);
-        crc = table[3][crc & 255] ^ table[2][crc >> 8 & 255] ^ table[1][crc >> 16 & 255] ^ table[0][crc >> 24];
+    for (; size >= 8; size -= 8, at += 8) {
+        const uint32_t low = crc ^ get32(at), high = get32(at + 4);
+        crc = table[7][low & 255] ^ table[6][low >> 8 & 255] ^ table[5][low >> 16 & 255] ^ table[4][low >> 24] ^
+              table[3][high & 255] ^ table[2][high >> 8 & 255] ^ table[1][high >> 16 & 255] ^ table[0][high >> 24];
     }
     for (; size > 0; size--, at++) crc = crc >> 8 ^ table[0][(crc ^ *at) & 255];
     return ~crc;
@@ -39,7 +40,7 @@ uint32_t sqz_crc32(const void *data, size_t size) {
  */
 static size_t head_size(uint32_t sections) { return HEAD + (size_t)sections * ENTRY + 4; }
 
-sqz_error sqz_file_open(sqz_file *file, const void *data, size_t size) {
+static sqz_error open_file(sqz_file *file, const void *data, size_t size, int check) {
     if (file == NULL || (data == NULL && size > 0)) return SQZ_ARGUMENT;
     const uint8_t *bytes = (const uint8_t *)data;
     memset(file, 0, sizeof *file);
@@ -58,7 +59,7 @@ sqz_error sqz_file_open(sqz_file *file, const void *data, size_t size) {
     for (uint32_t i = 0; i < sections; i++) { /* those of a later minor version are passed over */
         const uint32_t length = get32(bytes + HEAD + i * ENTRY);
         if (length > size - at) return SQZ_TRUNCATED;
-        if (sqz_crc32(bytes + at, length) != get32(bytes + HEAD + i * ENTRY + 4)) return SQZ_CHECKSUM;
+        if (check && sqz_crc32(bytes + at, length) != get32(bytes + HEAD + i * ENTRY + 4)) return SQZ_CHECKSUM;
         if (i < SQZ_SECTIONS) {
             file->section[i].data = bytes + at;
             file->section[i].size = length;
@@ -66,6 +67,14 @@ sqz_error sqz_file_open(sqz_file *file, const void *data, size_t size) {
         at += length;
     }
     return at == size ? SQZ_OK : SQZ_CORRUPT;
+}
+
+sqz_error sqz_file_open(sqz_file *file, const void *data, size_t size) {
+    return open_file(file, data, size, 1);
+}
+
+sqz_error sqz_file_find(sqz_file *file, const void *data, size_t size) {
+    return open_file(file, data, size, 0);
 }
 
 size_t sqz_file_size(const sqz_file *file) {

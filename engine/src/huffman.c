@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "range.h"
+
 /* Merges the two rarest until one tree is left; a leaf's depth is its code's length. */
 static void tree_depths(uint8_t *length, const uint64_t count[256]) {
     uint64_t weight[512];
@@ -123,22 +125,28 @@ static uint32_t find(const huffman *h, uint32_t next, uint8_t *byte) {
     return found & 15;
 }
 
-static uint64_t load_upper_first(const uint8_t *at) {
-    uint64_t x = 0;
-    for (int i = 0; i < 8; i++) x = x << 8 | at[i]; /* compilers know it as one load */
-    return x;
+static uint64_t load_upper_first(const uint8_t *at) { /* compilers know this as one load */
+    return (uint64_t)at[0] << 56 | (uint64_t)at[1] << 48 | (uint64_t)at[2] << 40 | (uint64_t)at[3] << 32 |
+           (uint64_t)at[4] << 24 | (uint64_t)at[5] << 16 | (uint64_t)at[6] << 8 | (uint64_t)at[7];
 }
 
 /* Three codes from each eight bytes, as long as eight are left; returns how many bytes were decoded, or
  * SIZE_MAX where there is no such code. */
 static size_t get_by_threes(huffman *h, uint8_t *bytes, size_t size) {
-    const size_t coded = (size_t)(h->end - h->from);
+    const uint16_t *const lookup = h->lookup;
+    const uint8_t *const from = h->from;
+    const size_t coded = (size_t)(h->end - from);
     size_t i = 0, position = 8 * (size_t)(h->at - h->from) - h->waiting; /* in bits */
     for (; size - i >= 3 && position / 8 + 8 <= coded; i += 3) {
-        uint64_t bits = load_upper_first(h->from + position / 8) << (position & 7);
-        for (size_t j = 0; j < 3; j++) {
-            const uint32_t length = find(h, (uint32_t)(bits >> (64 - HUFFMAN_LONGEST)), &bytes[i + j]);
-            if (length == 0) return SIZE_MAX;
+        uint64_t bits = load_upper_first(from + position / 8) << (position & 7);
+        for (size_t j = 0; j < 3; j++) { /* from one code to the next it is a shift, a look, a shift: no more */
+            const uint32_t found = lookup[bits >> (64 - HUFFMAN_LOOKUP)];
+            uint32_t length = found & 15;
+            bytes[i + j] = (uint8_t)(found >> 4);
+            if (SQZ_RARELY(found == 0)) {
+                length = find_long(h, (uint32_t)(bits >> (64 - HUFFMAN_LONGEST)), &bytes[i + j]);
+                if (length == 0) return SIZE_MAX;
+            }
             bits <<= length;
             position += length;
         }

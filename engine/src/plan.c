@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#include "file.h"
+
 /* ---- Operators by number --------------------------------------------------------------------- */
 
 enum { /* their places in sqz_operators, which are their numbers in files */
@@ -84,10 +86,9 @@ static sqz_error text_size(const sqz_file *file, size_t *size) {
     return sqz_text_size(file->section[SQZ_GRAPH].data, file->section[SQZ_GRAPH].size, size);
 }
 
-/* Opens a file, and says how long its graph is and how much memory a plan of it takes. */
-static sqz_error measure(sqz_file *parts, const void *file, size_t size, size_t *text, size_t *plan_size) {
-    sqz_error error = sqz_file_open(parts, file, size);
-    if (error == SQZ_OK) error = text_size(parts, text);
+/* How long the graph of a file is, and how much memory a plan of it takes. */
+static sqz_error measure(const sqz_file *parts, size_t *text, size_t *plan_size) {
+    const sqz_error error = text_size(parts, text);
     if (error != SQZ_OK) return error;
     bump count = {NULL, 0};
     sqz_take(&count, sizeof(sqz_planning));
@@ -100,7 +101,9 @@ static sqz_error measure(sqz_file *parts, const void *file, size_t size, size_t 
 sqz_error sqz_workspace(const void *file, size_t size, size_t *plan_size) {
     sqz_file parts;
     size_t text;
-    return plan_size == NULL ? SQZ_ARGUMENT : measure(&parts, file, size, &text, plan_size);
+    if (plan_size == NULL) return SQZ_ARGUMENT;
+    const sqz_error error = sqz_file_find(&parts, file, size);
+    return error == SQZ_OK ? measure(&parts, &text, plan_size) : error;
 }
 
 /* ---- The nodes ------------------------------------------------------------------------------- */
@@ -524,7 +527,8 @@ sqz_error sqz_plan(sqz_needs *needs, const void *file, size_t size, sqz_isa isa,
     size_t wanted = 0, text = 0;
     sqz_file parts;
     if (needs == NULL) return SQZ_ARGUMENT;
-    sqz_error error = measure(&parts, file, size, &text, &wanted);
+    sqz_error error = sqz_file_open(&parts, file, size);
+    if (error == SQZ_OK) error = measure(&parts, &text, &wanted);
     if (error != SQZ_OK) return error;
     if (memory == NULL || memory_size < wanted) return SQZ_SPACE;
     sqz_planning *p = sqz_planning_in(memory);

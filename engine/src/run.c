@@ -138,7 +138,7 @@ static void meet(sqz_team *team, uint32_t parts) {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
-        if (team->yield != NULL && spins % 1024 == 0) team->yield();
+        if (team->yield != NULL && spins % 1024 == 0) team->yield(team->context);
     }
 }
 #else

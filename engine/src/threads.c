@@ -2,8 +2,8 @@
  *
  * The calling thread is part 0 of every run. The others look for a new run for a little while after each, since
  * runs often follow each other, and then sleep. */
-#if defined(SQZ_THREADS) && !defined(_POSIX_C_SOURCE)
-#define _POSIX_C_SOURCE 200809L
+#if defined(SQZ_THREADS) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* for Linux's affinity; elsewhere it does nothing */
 #endif
 #include "sqz.h"
 
@@ -32,6 +32,11 @@ struct sqz_threads {
     uint32_t parts;
     uint32_t turn; /* number of the latest run, atomic */
     uint32_t stop;
+#if defined(__linux__)
+    cpu_set_t allowed;
+    int caller; /* the processor that the workers keep away from */
+#endif
+    pthread_t calling;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     job now;
@@ -39,7 +44,34 @@ struct sqz_threads {
     worker workers[]; /* parts - 1 */
 };
 
-static void yield(void) { sched_yield(); }
+/* A sleeper is often woken on the very processor where the caller then waits for it, and they stay there
+ * together for milliseconds, though another one is idle. Linux lets us say where a thread shall not be. */
+#if defined(__linux__)
+static void find_processors(sqz_threads *pool) {
+    if (pthread_getaffinity_np(pthread_self(), sizeof pool->allowed, &pool->allowed) != 0)
+        CPU_ZERO(&pool->allowed);
+}
+
+static void keep_apart(sqz_threads *pool) {
+    const int here = sched_getcpu();
+    cpu_set_t others = pool->allowed;
+    if (here == pool->caller || here < 0 || here >= CPU_SETSIZE || CPU_COUNT(&others) < 2) return;
+    CPU_CLR((size_t)here, &others);
+    for (uint32_t i = 0; i + 1 < pool->parts; i++)
+        pthread_setaffinity_np(pool->workers[i].thread, sizeof others, &others);
+    pool->caller = here;
+}
+#else
+static void find_processors(sqz_threads *pool) { (void)pool; }
+static void keep_apart(sqz_threads *pool) { (void)pool; }
+#endif
+
+/* While waiting. The system may have moved the caller to where a worker is. */
+static void yield(void *context) {
+    sqz_threads *pool = (sqz_threads *)context;
+    if (pthread_equal(pthread_self(), pool->calling)) keep_apart(pool);
+    sched_yield();
+}
 
 static uint32_t turn_of(const sqz_threads *pool) { return __atomic_load_n(&pool->turn, __ATOMIC_ACQUIRE); }
 
@@ -88,7 +120,12 @@ sqz_error sqz_threads_start(sqz_threads **threads, uint32_t n, void *memory, siz
     if (memory == NULL || size < sqz_threads_size(n)) return SQZ_SPACE;
     sqz_threads *pool = (sqz_threads *)memory;
     memset(pool, 0, sqz_threads_size(n));
+#if defined(__linux__)
+    pool->caller = -1;
+#endif
     pool->team.yield = yield;
+    pool->team.context = pool;
+    find_processors(pool);
     if (pthread_mutex_init(&pool->lock, NULL) != 0) return SQZ_SPACE;
     if (pthread_cond_init(&pool->wake, NULL) != 0) return SQZ_SPACE;
     for (pool->parts = 1; pool->parts < n; pool->parts++) {
@@ -112,7 +149,11 @@ sqz_error sqz_threads_run(sqz_threads *pool, const sqz_model *model, const uint8
     if (error != SQZ_OK) return error;
     const job next = {model, picture, row_bytes, activations, scratch, logits};
     pool->now = next;
-    if (pool->parts > 1) begin_turn(pool);
+    if (pool->parts > 1) {
+        pool->calling = pthread_self();
+        keep_apart(pool);
+        begin_turn(pool);
+    }
     return run_share(pool, 0);
 }
 

@@ -62,5 +62,5 @@ def test_a_short_fuzzing_finds_nothing(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--keep", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     results = {each["target"]: each for each in json.loads(done.stdout)}
-    assert set(results) == {"file", "text", "graph", "weights"}
+    assert set(results) == {"file", "text", "graph", "weights", "run"}
     assert all(each["executions"] > 50 for each in results.values())
