@@ -50,7 +50,9 @@ def _openvino(folder: str, threads: int, file: str, picture: str) -> Answer:
     model = core.read_model(f"{folder}/{file}")
     model.reshape(list(x.shape))  # for a batch of any size it is slower
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    if picture == "prepared":  # it takes bfloat16 for float32 where the machine has that; here float32 is meant
+    if (
+        picture == "prepared"
+    ):  # it takes bfloat16 for float32 where the machine has that; here float32 is meant
         settings["INFERENCE_PRECISION_HINT"] = "f32"
     compiled = core.compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()

@@ -36,9 +36,7 @@ def amalgamate() -> str:
     seen: set[str] = set()
     parts = [text_of(path, seen) for path in sources]
     head = "/* sqz.c: the C library of squeezekit in one file, made by scripts/amalgamate.py. */\n"
-    define = (
-        "#if defined(SQZ_THREADS) && !defined(_GNU_SOURCE)\n#define _GNU_SOURCE\n#endif\n"
-    )
+    define = "#if defined(SQZ_THREADS) && !defined(_GNU_SOURCE)\n#define _GNU_SOURCE\n#endif\n"
     return f'{head}{define}#include "sqz.h"\n\n' + "\n".join(parts)
 
 
