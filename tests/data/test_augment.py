@@ -53,6 +53,23 @@ def test_none_is_exact():
     assert smaller.shape[-1] == 16
 
 
+def test_a_smaller_size_varies_the_scale_of_what_shift_cuts():
+    """A picture that is brighter to the right: how much of it is seen shows in how steep it becomes."""
+    slope = torch.arange(32.0) * 4
+    pictures = slope.expand(256, 3, 32, 32).to(torch.uint8)
+    augment = Augmentation(Policy(crop="shift", padding="reflect"), 32, 5)
+    steepness = set()
+    for seed in range(6):
+        torch.manual_seed(seed)
+        out, _ = augment(pictures, torch.zeros(256, dtype=torch.long), 24)
+        assert out.shape == (256, 3, 24, 24)
+        middle = out[:, 0, 12, 8:16]
+        steepness.add(round(float((middle[:, -1] - middle[:, 0]).median() / 7), 1))
+    assert len(steepness) > 2  # 32 pixels made 24 would be 5.3 each time
+    full, _ = augment(pictures, torch.zeros(256, dtype=torch.long))
+    assert full.shape[-1] == 32
+
+
 def test_randomness_is_torchs_alone():
     augment = Augmentation(STRONGEST, 32, 5)
     pictures, labels = batch()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from squeezekit.data.check import check_pictures
 from squeezekit.data.source import open_pictures
 from squeezekit.errors import UserError
+from squeezekit.train.fit import _module
 from squeezekit.train.plan import Options, Plan, make_plan
 
 
@@ -56,6 +58,21 @@ def test_small_pictures_get_the_small_stem_and_norm(coloured: Callable[..., Path
     assert plan.metaparameters["stem"] == "small"
     assert plan.metaparameters["norm"] is True
     assert sum(plan.pictures.values()) == 90
+
+
+def test_the_modern_recipe_begins_with_smaller_pictures(coloured: Callable[..., Path]) -> None:
+    path = coloured(6)
+    plan = plan_of(path, epochs=20)
+    assert plan.early_size == 24
+    assert plan_of(path, recipe="squeezenet").early_size is None
+    # AlexNet's fully connected layers take one size only.
+    assert plan_of(path, model="alexnet", size=227, metaparameters={"stem": "standard"}).early_size is None
+    module = _module(plan)
+    sizes = []
+    for epoch in range(20):
+        module.__dict__["_trainer"] = SimpleNamespace(current_epoch=epoch)  # where Lightning keeps it
+        sizes.append(module.training_size)
+    assert sizes == [24] * 13 + [None] * 7
 
 
 def test_splits_of_a_plan_are_disjoint_and_leave_broken_pictures_out(coloured: Callable[..., Path]) -> None:
