@@ -69,7 +69,9 @@ static void keep_apart(sqz_threads *pool) { (void)pool; }
 /* While waiting. The system may have moved the caller to where a worker is. */
 static void yield(void *context) {
     sqz_threads *pool = (sqz_threads *)context;
-    if (pthread_equal(pthread_self(), pool->calling)) keep_apart(pool);
+    pthread_t calling; /* a worker may still look while the next run begins */
+    __atomic_load(&pool->calling, &calling, __ATOMIC_RELAXED);
+    if (pthread_equal(pthread_self(), calling)) keep_apart(pool);
     sched_yield();
 }
 
@@ -150,7 +152,8 @@ sqz_error sqz_threads_run(sqz_threads *pool, const sqz_model *model, const uint8
     const job next = {model, picture, row_bytes, activations, scratch, logits};
     pool->now = next;
     if (pool->parts > 1) {
-        pool->calling = pthread_self();
+        pthread_t self = pthread_self();
+        __atomic_store(&pool->calling, &self, __ATOMIC_RELAXED);
         keep_apart(pool);
         begin_turn(pool);
     }
