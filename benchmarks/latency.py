@@ -1,8 +1,8 @@
 """How long one picture takes: squeezekit and its peers on the same networks, interleaved in one run.
 
-    python benchmarks/latency.py prepare --work FOLDER      in .venv: writes the networks, once
-    python benchmarks/latency.py --work FOLDER [--json]     in .venv-peers (make peers): measures
-    python benchmarks/latency.py starts --work FOLDER       in .venv-peers: cold starts and installed sizes
+    python benchmarks/latency.py [--json]          in .venv-peers (make peers): measures
+    python benchmarks/latency.py starts            in .venv-peers: cold starts and installed sizes
+    python benchmarks/latency.py prepare           in .venv: writes the networks, once; the others call it
 
 Weights are random, batch norm's statistics are those of random pictures: what an answer costs does not depend
 on them. The int8 graphs are calibrated by least and largest values; the peers get the same integers as a QDQ
@@ -39,6 +39,7 @@ from latency_engines import ENGINES
 NETWORKS = ("squeezenet1_0", "squeezenet1_1", "mobilenet_v2", "efficientnet_b0")
 SIZE = 224
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 
 
 # --- the networks ------------------------------------------------------------------------------------------
@@ -336,11 +337,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", nargs="?", choices=("latency", "prepare", "starts"), default="latency")
-    parser.add_argument("--work", type=Path, required=True, help="folder of the networks' files")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "latency", help="folder of networks")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--turns", type=int, default=200)
+    parser.add_argument("--turns", type=int, default=50)
     parser.add_argument("--unmeasured", type=int, default=2, help="answers before each that is measured")
     parser.add_argument("--pause", type=float, default=0.03, help="seconds before each, with several threads")
     parser.add_argument("--json", action="store_true")
@@ -349,8 +350,12 @@ def main() -> None:
         prepare(arguments.work, arguments.networks)
         return
     missing = [name for name in arguments.networks if not (arguments.work / name / "done").exists()]
-    if missing:
-        raise SystemExit(f"{arguments.work}: no {', '.join(missing)} (run latency.py prepare in .venv first)")
+    if missing:  # in .venv: squeezekit's training side does not load beside torchvision
+        command = [ROOT / ".venv" / "bin" / "python", __file__, "prepare", "--work", arguments.work]
+        if subprocess.run([*command, "--networks", *missing], check=False, stdout=sys.stderr).returncode:
+            raise SystemExit(
+                f"{arguments.work}: {', '.join(missing)} could not be prepared in .venv (make peers)"
+            )
     if arguments.what == "starts":
         rows = [
             each
