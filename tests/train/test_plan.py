@@ -11,7 +11,7 @@ import pytest
 from squeezekit.data.check import check_pictures
 from squeezekit.data.source import open_pictures
 from squeezekit.errors import UserError
-from squeezekit.train.fit import _module
+from squeezekit.train.fit import _module, _network
 from squeezekit.train.plan import Options, Plan, make_plan
 
 
@@ -67,7 +67,7 @@ def test_the_modern_recipe_begins_with_smaller_pictures(coloured: Callable[..., 
     assert plan_of(path, recipe="squeezenet").early_size is None
     # AlexNet's fully connected layers take one size only.
     assert plan_of(path, model="alexnet", size=227, metaparameters={"stem": "standard"}).early_size is None
-    module = _module(plan)
+    module = _module(plan, _network(plan))
     sizes = []
     for epoch in range(20):
         module.__dict__["_trainer"] = SimpleNamespace(current_epoch=epoch)  # where Lightning keeps it

@@ -19,7 +19,7 @@ from squeezekit.models.interchange import TORCHVISION_NAMES, from_torchvision
 from squeezekit.models.network import Network
 from squeezekit.models.published import fetch
 
-__all__ = ["load_weights", "read_weights"]
+__all__ = ["head_classes", "load_weights", "read_weights"]
 
 
 def load_weights(network: Network, source: str | os.PathLike[str]) -> list[str]:
@@ -78,6 +78,22 @@ def load_weights(network: Network, source: str | os.PathLike[str]) -> list[str]:
             )
     network.load_state_dict(state, strict=False)  # strict but for counters of batches, as checked above
     return left
+
+
+def head_classes(network: Network, source: str | os.PathLike[str]) -> int:
+    """Return for how many classes the weights in a file, or ``"imagenet"``, were trained.
+
+    Raises
+    ------
+    UserError
+        As :func:`load_weights`.
+    """
+    name = network.config["name"]
+    state = read_weights(fetch(name) if source == "imagenet" else source, name)
+    head = f"{head_name(network)}.weight"
+    if head not in state:
+        raise UserError(f"{source}: does not fit {_described(network)}: {head} is missing")
+    return state[head].shape[0]
 
 
 def read_weights(path: str | os.PathLike[str], name: str) -> dict[str, Tensor]:

@@ -22,12 +22,13 @@ from squeezekit.data.check import check_pictures
 from squeezekit.data.loader import PictureLoader, make_loader
 from squeezekit.data.source import PictureSet, open_pictures
 from squeezekit.errors import UserError
-from squeezekit.models import create_model, load_weights
+from squeezekit.models import Network, create_model, load_weights
 from squeezekit.report.progress import progress_bar
 from squeezekit.train.allocator import keep_freed_memory
 from squeezekit.train.classifier import load_classifier
 from squeezekit.train.distributed import data_parallel
 from squeezekit.train.evaluate import Evaluation, evaluate
+from squeezekit.train.inherit import inherit_classifier
 from squeezekit.train.module import ClassifierModule
 from squeezekit.train.origin import WEIGHTS, weights_file
 from squeezekit.train.page import write_page
@@ -132,7 +133,11 @@ def train(
         with progress_bar("checking the pictures", console) as advance:
             report = check_pictures(pictures, advance)
         plan = make_plan(asked, pictures, report, mark)
-    module = _module(plan)  # before anything is written: it may still find that the weights cannot be had
+    network = _network(plan)  # before anything is written: it may still find that the weights cannot be had
+    if plan.weights and not resume:
+        with progress_bar("asking the old classifier", console) as advance:
+            inherit_classifier(network, plan, pictures, _weights(plan), advance)
+    module = _module(plan, network)
     if main and not resume:
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / CONFIG, plan.to_dict())
@@ -222,12 +227,22 @@ def _resumed(out: Path, asked: Options, data: str, mark: str) -> Plan:
     return plan
 
 
-def _module(plan: Plan) -> ClassifierModule:
+def _weights(plan: Plan) -> str | Path:
+    """The file that a run starts from, or the word imagenet."""
+    assert plan.weights is not None
+    return plan.weights if plan.weights == "imagenet" else weights_file(plan.weights)
+
+
+def _network(plan: Plan) -> Network:
     torch.manual_seed(plan.seed)
-    preparation = plan.prepared
-    network = create_model(plan.model, len(plan.classes), preparation.channels, **plan.metaparameters)
+    network = create_model(plan.model, len(plan.classes), plan.prepared.channels, **plan.metaparameters)
     if plan.weights:
-        load_weights(network, plan.weights if plan.weights == "imagenet" else weights_file(plan.weights))
+        load_weights(network, _weights(plan))
+    return network
+
+
+def _module(plan: Plan, network: Network) -> ClassifierModule:
+    preparation = plan.prepared
     return ClassifierModule(
         network,
         preparation,
