@@ -23,7 +23,10 @@ HERE = Path(__file__).resolve().parents[1]
 
 TASKS: dict[str, list[str]] = {
     "sign-digits": ["data/sign-digits"],
-    "cifar10": ["data/cifar10.zip"],
+    "cifar10": [
+        "data/cifar10.zip",
+        *("--set", "base_e=128", "--set", "incr_e=64", "--epochs", "46", "--augmentation", "medium"),
+    ],
     "ants-bees": ["data/ants-bees", "--weights", "weights/compressed_SqueezeNet.net"],
 }
 
