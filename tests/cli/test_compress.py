@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from squeezekit.cli.main import main
+from squeezekit.format import read
 
 NETWORK = (
     *("--set", "fires=2", "--set", "base_e=16", "--set", "incr_e=8", "--set", "pools=1,2"),
@@ -68,6 +69,18 @@ def test_the_same_bytes_again_within_the_bytes_asked_for(
     for name in ("a.sqz", "b.sqz"):
         assert said(capsys, *words, "--out", str(tmp_path / name))["bytes"] <= 2200
     assert (tmp_path / "a.sqz").read_bytes() == (tmp_path / "b.sqz").read_bytes()
+
+
+def test_huffman_coding_is_the_same_network_in_more_bytes(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("compress", str(run), "--data", str(photos), "--effort", "low")
+    small = said(capsys, *words, "--out", str(tmp_path / "range.sqz"))
+    quick = said(capsys, *words, "--coding", "huffman", "--out", str(tmp_path / "huffman.sqz"))
+    assert small["bytes"] < quick["bytes"]
+    a, b = (read(tmp_path / name).graph for name in ("range.sqz", "huffman.sqz"))
+    for one, other in zip(a.nodes, b.nodes, strict=True):
+        assert all(np.array_equal(one.dense(role), other.dense(role)) for role in one.weights)
 
 
 def test_the_drop_is_kept(
@@ -180,6 +193,7 @@ def test_mistakes_are_one_clear_line(
         ((*given, "--max-bytes", "many"), "is no size"),
         ((*given, "--method", "magic"), "magic"),
         ((*given, "--effort", "huge"), "huge"),
+        ((*given, "--coding", "zip"), "--coding zip"),
         ((*given, "--max-drop", "-1"), "--max-drop"),
         ((*given, "--method", "svd", "--max-drop", "1"), "--method svd"),
         (("compress", str(run), "--out", str(file), "--max-drop", "1"), "--data"),

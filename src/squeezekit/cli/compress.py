@@ -45,6 +45,9 @@ def compress(
         ),
     ] = False,
     effort: Annotated[str, typer.Option(help="low, default or high.")] = "default",
+    coding: Annotated[
+        str, typer.Option(help="range (smaller) or huffman (a few times quicker to open).")
+    ] = "range",
     classes: Classes = None,
     weights: Weights = None,
     pictures: Annotated[int, typer.Option(min=1, help="To calibrate on, at most.")] = 500,
@@ -72,6 +75,7 @@ def compress(
             max_drop=max_drop,
             sweep=sweep,
             effort=effort,
+            coding=coding,  # type: ignore[arg-type]
             classes=classes,
             weights=weights,
             most_pictures=pictures,

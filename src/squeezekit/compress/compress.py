@@ -28,6 +28,7 @@ from squeezekit.data.source import PictureSet, open_pictures
 from squeezekit.errors import UserError, suggest
 from squeezekit.files import write_atomically
 from squeezekit.format import Model, dumps
+from squeezekit.format.weights import Coding
 from squeezekit.graph.from_torch import from_torch
 from squeezekit.graph.graph import Graph
 from squeezekit.graph.passes import drop_noops, fold_batch_norm, fuse_activations, prepare
@@ -128,6 +129,7 @@ def compress(
     max_drop: float | None = None,
     sweep: bool = False,
     effort: str = "default",
+    coding: Coding = "range",
     classes: str | Path | None = None,
     weights: str | Path | None = None,
     most_pictures: int = 500,
@@ -157,6 +159,8 @@ def compress(
     sweep : bool
         Try a row of sizes; they are in the result's `attempts`, which is of the largest that is allowed.
     effort : {"low", "default", "high"}
+    coding : {"range", "huffman"}
+        Of the weights in the file: "range" is smaller, "huffman" a few times quicker to open.
     classes : path, optional
         A table of class names for a weight file that carries none.
     weights : path, optional
@@ -177,7 +181,7 @@ def compress(
     """
     started = time.perf_counter()
     out = Path(out)
-    _check(method, max_bytes, max_drop, effort, out, sweep)
+    _check(method, max_bytes, max_drop, effort, coding, out, sweep)
     classifier = (
         model if isinstance(model, Classifier) else load_classifier(model, classes=classes, weights=weights)
     )
@@ -187,7 +191,7 @@ def compress(
     size = classifier.preparation.size
     network = copy.deepcopy(classifier.network).cpu()  # the one that was given stays on its device
     graph = from_torch(network, (classifier.preparation.channels, size, size))
-    work = _Work(classifier, graph, method, effort, seed, console)
+    work = _Work(classifier, graph, method, effort, coding, seed, console)
     if pictures is None:
         if warn:
             warn(
@@ -234,12 +238,20 @@ def compress(
 
 
 def _check(
-    method: str, max_bytes: int | None, max_drop: float | None, effort: str, out: Path, sweep: bool
+    method: str,
+    max_bytes: int | None,
+    max_drop: float | None,
+    effort: str,
+    coding: str,
+    out: Path,
+    sweep: bool,
 ) -> None:
     if method not in METHODS:
         raise UserError(f"--method {method}: unknown{suggest(method, METHODS)} ({', '.join(METHODS)})")
     if effort not in EFFORTS:
         raise UserError(f"--effort {effort}: unknown{suggest(effort, EFFORTS)} ({', '.join(EFFORTS)})")
+    if coding not in get_args(Coding):
+        raise UserError(f"--coding {coding}: unknown ({', '.join(get_args(Coding))})")
     if max_bytes is not None and max_bytes < 1:
         raise UserError(f"--max-bytes {max_bytes}: must be at least 1")
     if max_drop is not None and not (math.isfinite(max_drop) and max_drop >= 0):
@@ -294,6 +306,7 @@ class _Work:
     graph: Graph
     method: str
     effort: str
+    coding: Coding
     seed: int
     console: Console | None
     material: Material = field(init=False)
@@ -427,7 +440,8 @@ class _Work:
                 classes.names if named else (),
                 classes.synsets if named else None,
                 metadata,
-            )
+            ),
+            self.coding,
         )
 
     def judge(self, tried: _Try) -> dict[str, Any]:
