@@ -64,8 +64,8 @@ static uint8_t *read_picture(const char *path, const sqz_info *info) {
     const char kind = info->channels == 3 ? '6' : '5';
     const int is_pnm = fgetc(file) == 'P' && fgetc(file) == kind;
     const int width = next_number(file), height = next_number(file), most = next_number(file);
-    snprintf(want, sizeof want, "not a P%c picture of %u x %u with values to 255", kind, (unsigned)info->width,
-             (unsigned)info->height);
+    snprintf(want, sizeof want, "not a P%c picture of %u x %u with values to 255", kind,
+             (unsigned)info->width, (unsigned)info->height);
     if (!is_pnm || width != (int)info->width || height != (int)info->height || most != 255) die(path, want);
     const size_t size = (size_t)info->width * info->height * info->channels;
     uint8_t *pixels = malloc(size);
@@ -85,7 +85,8 @@ static char *names_of(const uint8_t *bytes, size_t size, char **first) {
     char *text = malloc(length + 1);
     void *workspace = malloc(sqz_text_workspace());
     if (text == NULL || workspace == NULL) die("labels", "there is not enough memory");
-    check(sqz_text_decode(text, length, labels->data, labels->size, workspace, sqz_text_workspace()), "labels");
+    check(sqz_text_decode(text, length, labels->data, labels->size, workspace, sqz_text_workspace()),
+          "labels");
     free(workspace);
     text[length] = 0;
     *first = text;

@@ -1,6 +1,6 @@
-/* fuzz_run.c: any graph and any weights, planned, opened and run; with every instruction set that there is, and
- * each must answer as the scalar kernels do. The input is: length of the graph's bytes (two bytes), those bytes
- * as they are when decoded, then the weights section. */
+/* fuzz_run.c: any graph and any weights, planned, opened and run; with every instruction set that there is,
+ * and each must answer as the scalar kernels do. The input is: length of the graph's bytes (two bytes), those
+ * bytes as they are when decoded, then the weights section. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,18 +11,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { MOST_BYTES = 1 << 22, MOST_MACS = 1 << 20, MOST_STEPS = 64 };
 
 static void *aligned(size_t size) { /* ends where the sanitizer watches */
-    return aligned_alloc(SQZ_ALIGNMENT, (size + SQZ_ALIGNMENT - 1) / SQZ_ALIGNMENT * SQZ_ALIGNMENT + SQZ_ALIGNMENT);
+    return aligned_alloc(SQZ_ALIGNMENT,
+                         (size + SQZ_ALIGNMENT - 1) / SQZ_ALIGNMENT * SQZ_ALIGNMENT + SQZ_ALIGNMENT);
 }
 
-static uint8_t *make_file(const uint8_t *graph, size_t graph_size, const uint8_t *weights, size_t weights_size,
-                          size_t *size) {
+static uint8_t *make_file(const uint8_t *graph, size_t graph_size, const uint8_t *weights,
+                          size_t weights_size, size_t *size) {
     sqz_file file;
     memset(&file, 0, sizeof file);
     const size_t capacity = graph_size + graph_size / 8 + 64;
     uint8_t *text = malloc(capacity);
     void *workspace = malloc(sqz_text_workspace());
     size_t written = 0;
-    if (sqz_text_encode(text, capacity, &written, graph, graph_size, workspace, sqz_text_workspace()) != SQZ_OK) abort();
+    if (sqz_text_encode(text, capacity, &written, graph, graph_size, workspace, sqz_text_workspace()) !=
+        SQZ_OK)
+        abort();
     file.section[SQZ_GRAPH].data = text;
     file.section[SQZ_GRAPH].size = written;
     file.section[SQZ_WEIGHTS].data = weights;
@@ -35,7 +38,8 @@ static uint8_t *make_file(const uint8_t *graph, size_t graph_size, const uint8_t
     return out;
 }
 
-/* Runs a picture of noise, whole and in two parts one after the other where a step allows; returns the logits. */
+/* Runs a picture of noise, whole and in two parts one after the other where a step allows; returns the
+ * logits. */
 static float *run(const sqz_model *model, uint32_t *outputs) {
     sqz_info info;
     sqz_describe(model, &info);
@@ -70,7 +74,8 @@ static float *answer(const uint8_t *file, size_t size, sqz_isa isa, uint32_t *ou
             sqz_info info;
             sqz_describe(model, &info);
             const uint64_t pixels = (uint64_t)info.width * info.height * info.channels;
-            if (info.macs < MOST_MACS && info.steps < MOST_STEPS && pixels < MOST_BYTES && info.outputs < MOST_BYTES)
+            if (info.macs < MOST_MACS && info.steps < MOST_STEPS && pixels < MOST_BYTES &&
+                info.outputs < MOST_BYTES)
                 logits = run(model, outputs);
         }
         free(workspace);

@@ -41,15 +41,15 @@ extern "C" {
 
 typedef enum sqz_error {
     SQZ_OK = 0,
-    SQZ_END,       /* no error: there is nothing more to read */
-    SQZ_NO_SQZ,    /* the file does not begin as a .sqz does */
-    SQZ_NEWER,     /* of a newer major version */
-    SQZ_TRUNCATED, /* ends before its own lengths say */
-    SQZ_CHECKSUM,  /* a section's bytes are not those that were written */
-    SQZ_CORRUPT,   /* a section says something impossible */
-    SQZ_LIMIT,     /* asks for more than the limits below */
-    SQZ_SPACE,     /* the memory given is too small */
-    SQZ_ARGUMENT,  /* the caller's mistake: a null pointer, a shape that is none */
+    SQZ_END,        /* no error: there is nothing more to read */
+    SQZ_NO_SQZ,     /* the file does not begin as a .sqz does */
+    SQZ_NEWER,      /* of a newer major version */
+    SQZ_TRUNCATED,  /* ends before its own lengths say */
+    SQZ_CHECKSUM,   /* a section's bytes are not those that were written */
+    SQZ_CORRUPT,    /* a section says something impossible */
+    SQZ_LIMIT,      /* asks for more than the limits below */
+    SQZ_SPACE,      /* the memory given is too small */
+    SQZ_ARGUMENT,   /* the caller's mistake: a null pointer, a shape that is none */
     SQZ_UNSUPPORTED /* a sound file, but not of a network that this library runs */
 } sqz_error;
 
@@ -295,8 +295,8 @@ SQZ_API sqz_error sqz_plan(sqz_needs *needs, const void *file, size_t size, sqz_
                            size_t plan_size);
 
 /* Decodes the weights into `memory`, needs.model bytes. The file, the plan and the `workspace` of needs.open
- * bytes are not needed any more after that. SQZ_SPACE, SQZ_ARGUMENT (memory that is not aligned), SQZ_CORRUPT (also where a sum could leave
- * int32), and the errors of sqz_weights_next. */
+ * bytes are not needed any more after that. SQZ_SPACE, SQZ_ARGUMENT (memory that is not aligned), SQZ_CORRUPT
+ * (also where a sum could leave int32), and the errors of sqz_weights_next. */
 SQZ_API sqz_error sqz_open(sqz_model **model, void *memory, size_t size, const void *plan, void *workspace,
                            size_t workspace_size);
 
@@ -325,8 +325,8 @@ SQZ_API sqz_error sqz_run(const sqz_model *model, const uint8_t *picture, size_t
 SQZ_API uint32_t sqz_top(const float *logits, uint32_t count, uint32_t *index, uint32_t k);
 
 typedef struct sqz_step {
-    const char *name; /* of the node, terminated; inside the model's memory */
-    uint32_t op;      /* sqz_operator_name tells */
+    const char *name;                 /* of the node, terminated; inside the model's memory */
+    uint32_t op;                      /* sqz_operator_name tells */
     uint32_t channels, height, width; /* of its result */
     uint64_t macs;
 } sqz_step;

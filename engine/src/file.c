@@ -29,8 +29,9 @@ uint32_t sqz_crc32(const void *data, size_t size) {
             table[k][i] = table[k - 1][i] >> 8 ^ table[0][table[k - 1][i] & 255];
     for (; size >= 8; size -= 8, at += 8) {
         const uint32_t low = crc ^ get32(at), high = get32(at + 4);
-        crc = table[7][low & 255] ^ table[6][low >> 8 & 255] ^ table[5][low >> 16 & 255] ^ table[4][low >> 24] ^
-              table[3][high & 255] ^ table[2][high >> 8 & 255] ^ table[1][high >> 16 & 255] ^ table[0][high >> 24];
+        crc = table[7][low & 255] ^ table[6][low >> 8 & 255] ^ table[5][low >> 16 & 255] ^
+              table[4][low >> 24] ^ table[3][high & 255] ^ table[2][high >> 8 & 255] ^
+              table[1][high >> 16 & 255] ^ table[0][high >> 24];
     }
     for (; size > 0; size--, at++) crc = crc >> 8 ^ table[0][(crc ^ *at) & 255];
     return ~crc;
@@ -59,7 +60,8 @@ static sqz_error open_file(sqz_file *file, const void *data, size_t size, int ch
     for (uint32_t i = 0; i < sections; i++) { /* those of a later minor version are passed over */
         const uint32_t length = get32(bytes + HEAD + i * ENTRY);
         if (length > size - at) return SQZ_TRUNCATED;
-        if (check && sqz_crc32(bytes + at, length) != get32(bytes + HEAD + i * ENTRY + 4)) return SQZ_CHECKSUM;
+        if (check && sqz_crc32(bytes + at, length) != get32(bytes + HEAD + i * ENTRY + 4))
+            return SQZ_CHECKSUM;
         if (i < SQZ_SECTIONS) {
             file->section[i].data = bytes + at;
             file->section[i].size = length;
@@ -106,8 +108,8 @@ sqz_error sqz_file_write(const sqz_file *file, void *out, size_t capacity) {
 }
 
 const char *sqz_error_name(sqz_error error) {
-    static const char *const names[] = {"SQZ_OK",        "SQZ_END",      "SQZ_NO_SQZ",  "SQZ_NEWER",
-                                        "SQZ_TRUNCATED", "SQZ_CHECKSUM", "SQZ_CORRUPT", "SQZ_LIMIT",
+    static const char *const names[] = {"SQZ_OK",        "SQZ_END",      "SQZ_NO_SQZ",     "SQZ_NEWER",
+                                        "SQZ_TRUNCATED", "SQZ_CHECKSUM", "SQZ_CORRUPT",    "SQZ_LIMIT",
                                         "SQZ_SPACE",     "SQZ_ARGUMENT", "SQZ_UNSUPPORTED"};
     return (unsigned)error < sizeof names / sizeof *names ? names[error] : "SQZ_UNKNOWN";
 }

@@ -1,8 +1,8 @@
 /* kernels.h: what the engine's operators compute, and the tables of functions that compute it.
  *
  * A value of a network lies in memory as bytes, row by row, pixel by pixel, channel by channel (NHWC). Rows
- * are `row` bytes apart and pixels `pitch` bytes, which may be more than the value has channels: a value may be
- * a part of a concatenation, or cut out of a wider one.
+ * are `row` bytes apart and pixels `pitch` bytes, which may be more than the value has channels: a value may
+ * be a part of a concatenation, or cut out of a wider one.
  *
  * kernels_scalar.c defines the results. Those of other instruction sets are equal to the last bit, and obey
  * the same rules:

@@ -61,8 +61,7 @@ static uint32_t conv_sum(const sqz_conv *c, const uint8_t *in, uint32_t y, uint3
         for (uint32_t j = 0; j < c->kernel[1]; j++, w += inputs) {
             const int64_t column = (int64_t)x * c->stride[1] - c->padding[1] + (int64_t)j * c->dilation[1];
             const int inside = row >= 0 && row < c->in.height && column >= 0 && column < c->in.width;
-            const uint8_t *from =
-                (inside ? pixel(&c->in, in, (size_t)row, (size_t)column) : c->pad) + first;
+            const uint8_t *from = (inside ? pixel(&c->in, in, (size_t)row, (size_t)column) : c->pad) + first;
             for (uint32_t k = 0; k < inputs; k++) sum += (uint32_t)((int32_t)from[k] * w[k]);
         }
     }
@@ -132,8 +131,8 @@ static void avg_pool(const sqz_pool *p, const uint8_t *in, uint8_t *out, uint32_
             const float multiplier = p->multiplier[p->multipliers > 1 ? sqz_window_places(p, y, x) - 1 : 0];
             uint8_t *to = out + place_of(&p->out, y, x);
             for (uint32_t k = 0; k < p->out.channels; k++)
-                to[k] = round_off(&p->rounding,
-                                  (float)(int32_t)window_sum(p, in, rows, columns, k) * multiplier);
+                to[k] =
+                    round_off(&p->rounding, (float)(int32_t)window_sum(p, in, rows, columns, k) * multiplier);
         }
     }
 }

@@ -1,8 +1,8 @@
 /* memory.c: packs the storages of a plan into as few bytes as it can.
  *
  * Each storage is in use from one node to another. Taken in some order, every one goes to the lowest place
- * where it touches none that is in use at the same time. Three orders are tried: the largest first, the longest
- * in use first, and as they are born; the best is kept. */
+ * where it touches none that is in use at the same time. Three orders are tried: the largest first, the
+ * longest in use first, and as they are born; the best is kept. */
 #include <string.h>
 
 #include "plan.h"

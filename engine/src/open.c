@@ -32,11 +32,13 @@ const char *sqz_isa_name(sqz_isa isa) {
     return (unsigned)isa < sizeof names / sizeof *names ? names[isa] : NULL;
 }
 
-/* The kernels of an instruction set; for SQZ_ISA_BEST, `isa` becomes the one that was chosen. NULL: not here. */
+/* The kernels of an instruction set; for SQZ_ISA_BEST, `isa` becomes the one that was chosen. NULL: not here.
+ */
 const sqz_kernels *sqz_kernels_for(sqz_isa *isa) {
 #if defined(SQZ_X86)
     const int has = find_x86();
-    if (*isa == SQZ_ISA_BEST) *isa = has & HAS_AVX512 ? SQZ_ISA_AVX512 : has & HAS_AVX2 ? SQZ_ISA_AVX2 : SQZ_ISA_SCALAR;
+    if (*isa == SQZ_ISA_BEST)
+        *isa = has & HAS_AVX512 ? SQZ_ISA_AVX512 : has & HAS_AVX2 ? SQZ_ISA_AVX2 : SQZ_ISA_SCALAR;
     if (*isa == SQZ_ISA_AVX2 && has & HAS_AVX2) return &sqz_kernels_avx2;
     if (*isa == SQZ_ISA_AVX512 && has & HAS_AVX512) return &sqz_kernels_avx512;
 #else
@@ -110,7 +112,8 @@ static sqz_error finish_conv(step *s, const int8_t *weight, const int32_t *bias)
         const int64_t reach = size * most + (bias[o] < 0 ? -(int64_t)bias[o] : bias[o]);
         if (reach > INT32_MAX) return SQZ_CORRUPT;
         to[o] = (int32_t)(uint32_t)(uint64_t)(bias[o] - zero * sum); /* modulo 2^32, as the sums are */
-        const float multiplier = c->multiplier[o], large = (float)reach * (multiplier < 0 ? -multiplier : multiplier);
+        const float multiplier = c->multiplier[o],
+                    large = (float)reach * (multiplier < 0 ? -multiplier : multiplier);
         if (!(large < 2147483520.0f)) s->kernels = &sqz_kernels_scalar; /* vectors convert without a look */
     }
     if (!s->has_pad) memset(WRITABLE(uint8_t, c->pad), (int)zero, c->in.channels);
@@ -148,7 +151,9 @@ static void store(const sqz_planning *plan, step *steps, uint32_t node, const sq
         break;
     case STEP_MUL: s->as.pair.multiplier[0] = values[0]; break;
     case STEP_AVG_POOL:
-    case STEP_GLOBAL: memcpy(WRITABLE(float, s->as.pool.multiplier), data, t->shape[0] * sizeof(float)); break;
+    case STEP_GLOBAL:
+        memcpy(WRITABLE(float, s->as.pool.multiplier), data, t->shape[0] * sizeof(float));
+        break;
     default: break;
     }
 }
@@ -167,8 +172,9 @@ static sqz_error decode_node(const sqz_planning *plan, step *steps, uint32_t nod
         uint32_t count = t->type == SQZ_INT32 && found.multiplier != NULL ? t->shape[0] : 0;
         void *data = sqz_take(space, sqz_tensor_bytes(t));
         if (space->used > room) return SQZ_SPACE;
-        const sqz_error error = sqz_weights_next(
-            weights, t, data, count > 0 ? WRITABLE(float, found.multiplier) : NULL, count > 0 ? &count : NULL);
+        const sqz_error error =
+            sqz_weights_next(weights, t, data, count > 0 ? WRITABLE(float, found.multiplier) : NULL,
+                             count > 0 ? &count : NULL);
         if (error != SQZ_OK) return error;
         store(plan, steps, node, t, data, &found);
     }
@@ -182,13 +188,15 @@ static sqz_error decode(const sqz_planning *plan, step *steps, char *names, uint
     sqz_node n;
     sqz_weights *weights;
     const size_t state = sqz_weights_workspace((uint32_t)plan->columns);
-    uint8_t *space = workspace + state + (SQZ_ALIGN - ((uintptr_t)(workspace + state) & (SQZ_ALIGN - 1))) % SQZ_ALIGN;
+    uint8_t *space =
+        workspace + state + (SQZ_ALIGN - ((uintptr_t)(workspace + state) & (SQZ_ALIGN - 1))) % SQZ_ALIGN;
     const size_t room = size - (size_t)(space - workspace);
     sqz_error error = sqz_weights_open(&weights, plan->file.section[SQZ_WEIGHTS].data,
                                        plan->file.section[SQZ_WEIGHTS].size, workspace, state);
     if (error == SQZ_OK) error = sqz_graph_open(&graph, plan->text, plan->text_size);
     if (error == SQZ_OK) error = sqz_graph_values(&graph, plan->values, (size_t)plan->graph.nodes + 1);
-    for (uint32_t node = 0, at = 0; error == SQZ_OK && (error = sqz_graph_next(&graph, &n)) == SQZ_OK; node++) {
+    for (uint32_t node = 0, at = 0; error == SQZ_OK && (error = sqz_graph_next(&graph, &n)) == SQZ_OK;
+         node++) {
         bump from = {space, 0};
         error = decode_node(plan, steps, node, &n, weights, &from, room);
         for (; at < plan->step_count && steps[at].node == node; at++) {

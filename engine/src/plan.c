@@ -123,8 +123,8 @@ static sqz_error keep(sqz_planning *p, const sqz_node *n, planned_node *to) {
         sqz_take(&together, sqz_tensor_bytes(t));
     }
     if (together.used > p->numbers) p->numbers = (size_t)together.used;
-    const int needs_multiplier = is_matrix(n->op) || n->op == OP_ADD || n->op == OP_MUL ||
-                                 n->op == OP_AVG_POOL || n->op == OP_GLOBAL;
+    const int needs_multiplier =
+        is_matrix(n->op) || n->op == OP_ADD || n->op == OP_MUL || n->op == OP_AVG_POOL || n->op == OP_GLOBAL;
     if (needs_multiplier && !found[ROLE_MULTIPLIER]) return SQZ_CORRUPT;
     if (is_matrix(n->op) && !(found[ROLE_WEIGHT] && found[ROLE_BIAS])) return SQZ_CORRUPT;
     if (n->op == OP_TABLE && !found[ROLE_TABLE]) return SQZ_CORRUPT;
@@ -274,7 +274,8 @@ static sqz_error find_lives(sqz_planning *p) {
         h->born = p->graph.nodes;
         const sqz_value *x = &p->values[v];
         if (v > 0 && h->needed && h->parent == NO_PARENT && x->quantized)
-            h->size = ((size_t)x->shape[0] * x->shape[1] * x->shape[2] + SQZ_ALIGN - 1) & ~(size_t)(SQZ_ALIGN - 1);
+            h->size =
+                ((size_t)x->shape[0] * x->shape[1] * x->shape[2] + SQZ_ALIGN - 1) & ~(size_t)(SQZ_ALIGN - 1);
         all += h->size;
     }
     if (all > SIZE_MAX / 2) return SQZ_LIMIT;
@@ -306,7 +307,9 @@ static place locate(const sqz_planning *p, uint32_t value, sqz_area *area) {
     area->pitch = r->shape[0] * bytes;
     area->row = area->pitch * area->width;
     area->exact = root == 0;
-    const place at = {root == 0 ? IN_PICTURE : v->quantized ? IN_ACTIVATIONS : IN_LOGITS,
+    const place at = {root == 0      ? IN_PICTURE
+                      : v->quantized ? IN_ACTIVATIONS
+                                     : IN_LOGITS,
                       (root == 0 || !v->quantized ? 0 : p->homes[root].offset) + channel * bytes};
     return at;
 }
@@ -402,7 +405,8 @@ static step *new_step(sqz_planning *p, uint32_t node, step_kind kind) {
     return s;
 }
 
-static void plan_map(sqz_planning *p, uint32_t node, step_kind kind, uint32_t from, place to, const sqz_area *out) {
+static void plan_map(sqz_planning *p, uint32_t node, step_kind kind, uint32_t from, place to,
+                     const sqz_area *out) {
     step *s = new_step(p, node, kind);
     s->in = locate(p, from, &s->as.map.in);
     s->out = to;
@@ -453,7 +457,8 @@ static sqz_error plan_node(sqz_planning *p, uint32_t node) {
     case OP_CONCAT: plan_concat(p, node); break;
     case OP_TABLE:
         /* Applied already by the step before it, if its input lies in its place and was made there. */
-        if (p->nodes[first - (first > 0)].table_step != NO_STEP && first > 0 && p->homes[first].parent == value) {
+        if (p->nodes[first - (first > 0)].table_step != NO_STEP && first > 0 &&
+            p->homes[first].parent == value) {
             n->table_step = p->nodes[first - 1].table_step;
             return SQZ_OK;
         }

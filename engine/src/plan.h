@@ -35,15 +35,15 @@ typedef struct step {
         sqz_pair pair;
         sqz_map map;
     } as;
-    uint32_t groups;       /* of a shuffle */
-    float scale;           /* of numbers */
-    int32_t zero_point;    /* of the input: of numbers and convolutions */
+    uint32_t groups;    /* of a shuffle */
+    float scale;        /* of numbers */
+    int32_t zero_point; /* of the input: of numbers and convolutions */
     uint32_t has_table, has_pad;
     uint32_t node; /* which one of the graph's it computes */
     sqz_step info;
 } step;
 
-typedef struct planned_node { /* what is kept of an sqz_node */
+typedef struct planned_node {   /* what is kept of an sqz_node */
     uint32_t op, inputs, first; /* its inputs are numbers first, first + 1, ... of the plan's */
     uint32_t kernel[2], stride[2], padding[4], dilation[2];
     uint32_t groups, activation, logits, count_include_pad, start;

@@ -60,7 +60,9 @@ static void set_row(const memories *m, place p, sqz_area *area) {
     if (p.memory == IN_PICTURE) area->row = m->row_bytes;
 }
 
-static int has_two_phases(const step *s) { return s->kind == STEP_CONV && s->kernels->conv_scratch(&s->as.conv) > 0; }
+static int has_two_phases(const step *s) {
+    return s->kind == STEP_CONV && s->kernels->conv_scratch(&s->as.conv) > 0;
+}
 
 static void run_conv(const step *s, const memories *m, uint32_t phase, uint32_t part, uint32_t parts) {
     sqz_conv c = s->as.conv;
@@ -145,8 +147,8 @@ static void meet(sqz_team *team, uint32_t parts) {
 static void meet(sqz_team *team, uint32_t parts) { (void)team, (void)parts; }
 #endif
 
-static void run_steps(const sqz_model *model, const memories *m, uint32_t first, uint32_t last, sqz_team *team,
-                      uint32_t part, uint32_t parts) {
+static void run_steps(const sqz_model *model, const memories *m, uint32_t first, uint32_t last,
+                      sqz_team *team, uint32_t part, uint32_t parts) {
     for (uint32_t i = first; i < last; i++) {
         const step *s = &model->steps[i];
         if (has_two_phases(s)) {

@@ -1,7 +1,7 @@
 /* threads.c: a pool of threads of the library's own, on POSIX. The one file that calls the system.
  *
- * The calling thread is part 0 of every run. The others look for a new run for a little while after each, since
- * runs often follow each other, and then sleep. */
+ * The calling thread is part 0 of every run. The others look for a new run for a little while after each,
+ * since runs often follow each other, and then sleep. */
 #if defined(SQZ_THREADS) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* for Linux's affinity; elsewhere it does nothing */
 #endif
@@ -147,7 +147,8 @@ sqz_error sqz_threads_run(sqz_threads *pool, const sqz_model *model, const uint8
                           void *activations, void *scratch, float *logits) {
     if (pool == NULL) return SQZ_ARGUMENT;
     /* What is wrong is wrong for all parts: found here, before anyone is woken. */
-    const sqz_error error = sqz_run_part(model, picture, row_bytes, activations, scratch, logits, 0, 0, NULL, 0, 1);
+    const sqz_error error =
+        sqz_run_part(model, picture, row_bytes, activations, scratch, logits, 0, 0, NULL, 0, 1);
     if (error != SQZ_OK) return error;
     const job next = {model, picture, row_bytes, activations, scratch, logits};
     pool->now = next;

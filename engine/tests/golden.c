@@ -2,9 +2,9 @@
  *
  *   golden model.sqz picture.bin logits.bin [isa] [threads]
  *
- * Pictures and logits are raw bytes and float32 numbers, of one picture or of several. `isa` is one of scalar, avx2, avx512,
- * best; what the processor does not have exits with 77. Runs alone, and with `threads` in the library's own
- * pool, several times. Exits with 1 at the first bit that differs. */
+ * Pictures and logits are raw bytes and float32 numbers, of one picture or of several. `isa` is one of
+ * scalar, avx2, avx512, best; what the processor does not have exits with 77. Runs alone, and with `threads`
+ * in the library's own pool, several times. Exits with 1 at the first bit that differs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,9 @@ static uint8_t *load(const char *path, size_t *size) {
     return bytes;
 }
 
-static void *aligned(size_t size) { return aligned_alloc(SQZ_ALIGNMENT, (size / SQZ_ALIGNMENT + 1) * SQZ_ALIGNMENT); }
+static void *aligned(size_t size) {
+    return aligned_alloc(SQZ_ALIGNMENT, (size / SQZ_ALIGNMENT + 1) * SQZ_ALIGNMENT);
+}
 
 static void check(sqz_error error, const char *where) {
     if (error == SQZ_OK) return;
@@ -48,7 +50,8 @@ static void compare(const float *logits, const uint8_t *expected, uint32_t count
         float want;
         memcpy(&want, expected + i * sizeof want, sizeof want);
         if (memcmp(&want, &logits[i], sizeof want) == 0) continue;
-        fprintf(stderr, "%s: logit %u is %.9g, not %.9g\n", how, (unsigned)i, (double)logits[i], (double)want);
+        fprintf(stderr, "%s: logit %u is %.9g, not %.9g\n", how, (unsigned)i, (double)logits[i],
+                (double)want);
         exit(1);
     }
 }
@@ -73,7 +76,8 @@ int main(int count, char **arguments) {
     sqz_describe(model, &info);
     const size_t row = (size_t)info.width * info.channels;
     const size_t each = row * info.height, pictures = picture_size / each;
-    if (pictures == 0 || picture_size % each || logits_size != pictures * info.outputs * sizeof(float)) return 2;
+    if (pictures == 0 || picture_size % each || logits_size != pictures * info.outputs * sizeof(float))
+        return 2;
     void *activations = aligned(needs.activations), *scratch = aligned(needs.scratch);
     float *logits = malloc(info.outputs * sizeof *logits);
     memset(activations, 0xa5, needs.activations); /* what is there before must not matter */
