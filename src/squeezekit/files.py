@@ -8,7 +8,9 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+from squeezekit.errors import UserError
+
+__all__ = ["write_atomically", "write_bytes"]
 
 
 @contextlib.contextmanager
@@ -52,3 +54,18 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file that a user asked for, whole or not at all.
+
+    Raises
+    ------
+    UserError
+        It cannot be written.
+    """
+    try:
+        with write_atomically(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise UserError(f"{Path(path)}: cannot be written ({error.strerror})") from error

@@ -26,7 +26,7 @@ from squeezekit.compress.retraining import retrain
 from squeezekit.compress.svd import decompose, decompose_to_bytes
 from squeezekit.data.source import PictureSet, open_pictures
 from squeezekit.errors import UserError, suggest
-from squeezekit.files import write_atomically
+from squeezekit.files import write_bytes
 from squeezekit.format import Model, dumps
 from squeezekit.format.weights import Coding
 from squeezekit.graph.from_torch import from_torch
@@ -110,8 +110,7 @@ class _Try:
     file: Path | None = None
 
     def write(self, file: Path) -> None:
-        with write_atomically(file) as temporary:
-            temporary.write_bytes(self.content)
+        write_bytes(file, self.content)
         self.file = file
 
     def row(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squeezekit import __version__
@@ -17,7 +16,7 @@ from squeezekit.errors import UserError
 from squeezekit.export.onnx_float import write_float
 from squeezekit.export.onnx_qdq import write_qdq
 from squeezekit.export.onnx_writer import IR_VERSION, OPSET, Writer
-from squeezekit.files import write_atomically
+from squeezekit.files import write_bytes
 from squeezekit.format import Model, read
 from squeezekit.graph.graph import INPUT, Graph
 
@@ -62,11 +61,7 @@ def export_onnx(graph: Graph | Model | str | os.PathLike[str], out: str | os.Pat
     data = to_onnx(graph).SerializeToString()
     if len(data) >= 2**31:
         raise UserError(f"{out}: an ONNX file holds less than 2 GiB ({len(data):,} bytes are needed)")
-    try:
-        with write_atomically(out) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise UserError(f"{Path(out)}: cannot be written ({error.strerror})") from error
+    write_bytes(out, data)
     return len(data)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from squeezekit.errors import UserError
-from squeezekit.files import write_atomically
+from squeezekit.files import write_bytes
 from squeezekit.format import library as c
 from squeezekit.format.labels import pack_labels, unpack_labels, unpack_metadata
 from squeezekit.format.library import FileHead, buffer, check, library, text_decode, text_encode
@@ -65,11 +65,7 @@ def write(path: str | os.PathLike[str], model: Model, coding: Coding = "range") 
         As :func:`dumps`; or the file cannot be written.
     """
     data = dumps(model, coding)
-    try:
-        with write_atomically(path) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    write_bytes(path, data)
     return len(data)
 
 
