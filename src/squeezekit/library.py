@@ -10,8 +10,9 @@ import ctypes
 import functools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ctypes import POINTER, Structure, byref, c_int, c_size_t, c_uint8, c_uint32, c_void_p, string_at
+from types import MappingProxyType
 from typing import Any
 
 from squeezekit.errors import UserError
@@ -21,6 +22,7 @@ __all__ = [
     "buffer",
     "check",
     "declare",
+    "declaring",
     "library",
     "names",
     "read_bytes",
@@ -104,6 +106,24 @@ def declare(loaded: Any, functions: Functions) -> None:
                 f"squeezekit: its C library has no {function} (install it anew: pip install squeezekit)"
             ) from None
         pointer.restype, pointer.argtypes = result, arguments
+
+
+def declaring(functions: Functions, optional: Functions = MappingProxyType({})) -> Callable[[], Any]:
+    """Return what loads the library, ready for the functions that one room alone calls.
+
+    A build may lack all of the `optional` ones. The loader raises UserError where the library is missing, or
+    of another version than the package.
+    """
+
+    @functools.cache
+    def load() -> Any:
+        loaded = library()
+        declare(loaded, functions)
+        if all(hasattr(loaded, name) for name in optional):
+            declare(loaded, optional)
+        return loaded
+
+    return load
 
 
 @functools.cache

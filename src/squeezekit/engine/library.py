@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 from ctypes import POINTER, Structure, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
-from typing import Any
 
-from squeezekit.library import Functions, declare
-from squeezekit.library import library as shared
+from squeezekit.library import Functions, declaring
 
 __all__ = ["ALIGNMENT", "ISA", "InfoHead", "NeedsHead", "StepHead", "library"]
 
@@ -64,20 +61,7 @@ _THREADS: Functions = {
 }
 
 
-@functools.cache
-def library() -> Any:
-    """Load the C library, ready to run networks.
-
-    Raises
-    ------
-    UserError
-        It is not there: the package was copied, not installed.
-    """
-    loaded = shared()
-    declare(loaded, _FUNCTIONS)
-    if has_threads(loaded):
-        declare(loaded, _THREADS)
-    return loaded
+library = declaring(_FUNCTIONS, optional=_THREADS)
 
 
 def has_threads(loaded: ctypes.CDLL) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from ctypes import (
     POINTER,
     Structure,
@@ -17,7 +16,6 @@ from ctypes import (
     c_uint64,
     c_void_p,
 )
-from typing import Any
 
 from squeezekit.library import (
     CORRUPT,
@@ -32,12 +30,11 @@ from squeezekit.library import (
     Functions,
     buffer,
     check,
-    declare,
+    declaring,
     names,
     tell,
     text_decode,
 )
-from squeezekit.library import library as shared
 
 __all__ = [
     "CORRUPT",
@@ -145,18 +142,7 @@ _FUNCTIONS: Functions = {
 }
 
 
-@functools.cache
-def library() -> Any:
-    """Load the C library, ready to read and write files.
-
-    Raises
-    ------
-    UserError
-        It is not there: the package was copied, not installed.
-    """
-    loaded = shared()
-    declare(loaded, _FUNCTIONS)
-    return loaded
+library = declaring(_FUNCTIONS)
 
 
 def text_encode(text: bytes) -> bytes:
