@@ -117,8 +117,7 @@ class Model:
         self.name = name
         self.threads = _threads(threads)
         self._free: list[Room] = []
-        parts = sections(data)
-        self._labels_section, self._metadata_section = parts[LABELS], parts[METADATA]
+        self._data = data
         self._memory, self.address = _open(data, _isa(isa))
         head = InfoHead()
         library().sqz_describe(self.address, byref(head))
@@ -143,11 +142,15 @@ class Model:
     # What the file says beside the network is read when it is first asked for.
 
     @cached_property
+    def _sections(self) -> list[bytes]:
+        return sections(self._data)
+
+    @cached_property
     def _labels(self) -> tuple[Any, tuple[str, ...], tuple[str, ...] | None]:
         from squeezekit.format.labels import unpack_labels
 
         try:
-            preparation, found, synsets = unpack_labels(text_decode(self._labels_section, "the labels"))
+            preparation, found, synsets = unpack_labels(text_decode(self._sections[LABELS], "the labels"))
             if found and len(found) != self.info.outputs:
                 raise UserError(f"{len(found)} class names for {self.info.outputs} outputs")
         except UserError as error:
@@ -191,7 +194,7 @@ class Model:
         from squeezekit.format.labels import unpack_metadata
 
         try:
-            return unpack_metadata(self._metadata_section)
+            return unpack_metadata(self._sections[METADATA])
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from None
 
@@ -355,7 +358,10 @@ def load(
 def _open(data: bytes, isa: int) -> tuple[NDArray[np.uint8], int]:
     """Plan and decode a network: the memory that it lies in, and its address."""
     engine, size, needs, model = library(), c_size_t(), NeedsHead(), c_void_p()
-    check(engine.sqz_workspace(data, len(data), byref(size)))
+    code = engine.sqz_workspace(data, len(data), byref(size))
+    if code != OK:
+        sections(data)  # says it with the version, or that the bytes are damaged, where that is why
+        check(code)
     try:
         plan = aligned(size.value)
         code = engine.sqz_plan(byref(needs), data, len(data), isa, plan.ctypes.data, plan.size)
