@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezekit.engine import load
+from squeezekit.format import Model, dumps
 from squeezekit.graph.graph import Graph
-from squeezekit.graph.run import run
 from squeezekit.graph.to_torch import to_torch
 from squeezekit.train.classifier import Classifier
 
@@ -85,6 +86,6 @@ def drop(figures: dict[str, Any]) -> float:
 
 
 def _answering(graph: Graph, original: Classifier) -> Callable[[Pictures], Logits]:
-    if graph.is_int8:
-        return lambda pictures: run(graph, pictures).reshape(len(pictures), -1)
+    if graph.is_int8:  # the engine gives the bits of squeezekit.graph.run, in a tenth of the time
+        return load(dumps(Model(graph, original.preparation.to_dict()), "huffman")).run
     return replace(original, network=to_torch(graph)).logits
