@@ -113,6 +113,16 @@ static inline void sqz_share(uint32_t count, uint32_t part, uint32_t parts, uint
     *end = (uint32_t)((uint64_t)count * (part + 1) / parts);
 }
 
+/* To the nearest whole number, ties to even: adding 1.5 * 2^23 leaves no bits behind the point. What lies
+ * beyond is cut off first, where every byte is at its limit anyway. */
+static inline int32_t sqz_round_even(float x) {
+    const float magic = 12582912.0f;
+    if (!(x > -65536.0f)) return -65536;
+    if (x > 65536.0f) return 65536;
+    volatile float sum = x + magic; /* volatile: no compiler's flag may fold the two away */
+    return (int32_t)(sum - magic);
+}
+
 /* How many places of the window of output (y, x) an average divides by. */
 static inline uint32_t sqz_window_places(const sqz_pool *p, uint32_t y, uint32_t x) {
     const uint32_t at[2] = {y, x}, size[2] = {p->in.height, p->in.width};

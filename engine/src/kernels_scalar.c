@@ -1,20 +1,10 @@
 /* kernels_scalar.c: the operators in plain C. Their results are the definition. */
 #include <string.h>
 
-#include "kernels.h"
-
-/* To the nearest whole number, ties to even: adding 1.5 * 2^23 leaves no bits behind the point. What lies
- * beyond is cut off first, where every byte is at its limit anyway. */
-static int32_t round_even(float x) {
-    const float magic = 12582912.0f;
-    if (!(x > -65536.0f)) return -65536;
-    if (x > 65536.0f) return 65536;
-    volatile float sum = x + magic; /* volatile: no compiler's flag may fold the two away */
-    return (int32_t)(sum - magic);
-}
+#include "elementwise.h"
 
 static uint8_t round_off(const sqz_rounding *r, float x) {
-    int32_t q = round_even(x) + r->zero_point;
+    int32_t q = sqz_round_even(x) + r->zero_point;
     if (q < r->low) q = r->low;
     if (q > r->high) q = r->high;
     return r->table ? r->table[q] : (uint8_t)q;
@@ -86,20 +76,13 @@ static void conv(const sqz_conv *c, const uint8_t *in, const void *scratch, void
 
 /* ---- Pooling --------------------------------------------------------------------------------- */
 
-/* The part of a window that lies in the picture. */
-static void clip(const sqz_pool *p, int axis, uint32_t at, uint32_t size, uint32_t *begin, uint32_t *end) {
-    const int64_t from = (int64_t)at * p->stride[axis] - p->padding[axis], to = from + p->kernel[axis];
-    *begin = from < 0 ? 0 : (uint32_t)from;
-    *end = to > size ? size : (uint32_t)to;
-}
-
 static void max_pool(const sqz_pool *p, const uint8_t *in, uint8_t *out, uint32_t part, uint32_t parts) {
     uint32_t first, last, top, bottom, left, right;
     sqz_share(p->out.height, part, parts, &first, &last);
     for (uint32_t y = first; y < last; y++) {
-        clip(p, 0, y, p->in.height, &top, &bottom);
+        sqz_window(p, 0, y, &top, &bottom);
         for (uint32_t x = 0; x < p->out.width; x++) {
-            clip(p, 1, x, p->in.width, &left, &right);
+            sqz_window(p, 1, x, &left, &right);
             uint8_t *to = out + place_of(&p->out, y, x);
             memset(to, 0, p->out.channels);
             for (uint32_t i = top; i < bottom; i++)
@@ -125,9 +108,9 @@ static void avg_pool(const sqz_pool *p, const uint8_t *in, uint8_t *out, uint32_
     uint32_t first, last, rows[2], columns[2];
     sqz_share(p->out.height, part, parts, &first, &last);
     for (uint32_t y = first; y < last; y++) {
-        clip(p, 0, y, p->in.height, &rows[0], &rows[1]);
+        sqz_window(p, 0, y, &rows[0], &rows[1]);
         for (uint32_t x = 0; x < p->out.width; x++) {
-            clip(p, 1, x, p->in.width, &columns[0], &columns[1]);
+            sqz_window(p, 1, x, &columns[0], &columns[1]);
             const float multiplier = p->multiplier[p->multipliers > 1 ? sqz_window_places(p, y, x) - 1 : 0];
             uint8_t *to = out + place_of(&p->out, y, x);
             for (uint32_t k = 0; k < p->out.channels; k++)

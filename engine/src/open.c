@@ -188,8 +188,7 @@ static sqz_error decode(const sqz_planning *plan, step *steps, char *names, uint
     sqz_node n;
     sqz_weights *weights;
     const size_t state = sqz_weights_workspace((uint32_t)plan->columns);
-    uint8_t *space =
-        workspace + state + (SQZ_ALIGN - ((uintptr_t)(workspace + state) & (SQZ_ALIGN - 1))) % SQZ_ALIGN;
+    uint8_t *space = sqz_aligned(workspace + state);
     const size_t room = size - (size_t)(space - workspace);
     sqz_error error = sqz_weights_open(&weights, plan->file.section[SQZ_WEIGHTS].data,
                                        plan->file.section[SQZ_WEIGHTS].size, workspace, state);

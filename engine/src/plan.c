@@ -39,12 +39,12 @@ void *sqz_take(bump *from, uint64_t size) {
     return from->base ? from->base + at : NULL;
 }
 
-static uint8_t *align(const void *memory) {
+uint8_t *sqz_aligned(const void *memory) {
     uint8_t *at = (uint8_t *)(uintptr_t)memory;
     return at + (SQZ_ALIGN - ((uintptr_t)at & (SQZ_ALIGN - 1))) % SQZ_ALIGN;
 }
 
-sqz_planning *sqz_planning_in(const void *memory) { return (sqz_planning *)(void *)align(memory); }
+sqz_planning *sqz_planning_in(const void *memory) { return (sqz_planning *)(void *)sqz_aligned(memory); }
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
@@ -318,13 +318,8 @@ static sqz_rounding rounding_of(const planned_node *n, const sqz_value *value) {
     sqz_rounding r = {(int32_t)value->zero_point, 0, 255, NULL};
     if (n->activation == 1 || n->activation == 2) r.low = r.zero_point;
     if (n->activation == 2) { /* relu6 */
-        const float six = 6.0f / value->scale;
-        const int32_t room = 255 - r.zero_point;
-        const float magic = 12582912.0f; /* to the nearest, ties to even */
-        if (six < (float)room) {
-            volatile float sum = six + magic;
-            r.high = r.zero_point + (int32_t)(sum - magic);
-        }
+        const int32_t six = r.zero_point + sqz_round_even(6.0f / value->scale);
+        if (six < r.high) r.high = six;
     }
     return r;
 }

@@ -90,6 +90,9 @@ typedef struct bump {
     uint64_t used;
 } bump;
 
+/* The first place at or behind `memory` that is aligned to SQZ_ALIGN. */
+uint8_t *sqz_aligned(const void *memory);
+
 void *sqz_take(bump *from, uint64_t size);
 
 /* Bytes of a decoded tensor. */
