@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from squeezekit.cli._options import Classes, Weights
 from squeezekit.cli._output import only_json, print_json, results
 from squeezekit.errors import UserError, suggest
 
@@ -31,12 +32,8 @@ def export(
     ],
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="onnx.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
-    classes: Annotated[
-        Path | None, typer.Option(help="CSV (index, synset, name) for a weight file without class names.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Weights for a network's name: a file, or 'imagenet'.")
-    ] = None,
+    classes: Classes = None,
+    weights: Weights = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write a network in the format of others.
@@ -75,7 +72,6 @@ def load(model: str, classes: Path | None, weights: str | None) -> Model:
         return read(model)
     from squeezekit.format import Model
     from squeezekit.graph.from_torch import from_torch
-    from squeezekit.train.classes import unnamed
     from squeezekit.train.classifier import Classifier, load_classifier
 
     found = load_classifier(model, classes=classes, weights=weights)
@@ -83,11 +79,11 @@ def load(model: str, classes: Path | None, weights: str | None) -> Model:
         raise UserError(f"{model}: an int8 file whose name does not end in .sqz (rename it)")
     preparation = found.preparation
     graph = from_torch(found.network.cpu(), (preparation.channels, preparation.size, preparation.size))
-    named = found.classes.names != unnamed(len(found.classes.names)).names
+    known = found.classes.known
     return Model(
         graph,
         preparation.to_dict(),
-        found.classes.names if named else (),
-        found.classes.synsets if named else None,
+        known.names if known else (),
+        known.synsets if known else None,
         {"network": found.name},
     )

@@ -427,8 +427,7 @@ class _Work:
 
     def dumps(self, graph: Graph) -> bytes:
         """Write the file's bytes."""
-        classes = self.classifier.classes
-        named = not all(name == f"class {i}" for i, name in enumerate(classes.names))
+        known = self.classifier.classes.known
         metadata = {"made_by": f"squeezekit {__version__}", "network": self.classifier.name}
         if self.material.training is not None:
             metadata[TRAINING] = json.dumps(self.material.training, separators=(",", ":"))
@@ -436,8 +435,8 @@ class _Work:
             Model(
                 graph,
                 self.classifier.preparation.to_dict(),
-                classes.names if named else (),
-                classes.synsets if named else None,
+                known.names if known else (),
+                known.synsets if known else None,
                 metadata,
             ),
             self.coding,

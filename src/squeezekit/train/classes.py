@@ -32,6 +32,11 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def known(self) -> Classes | None:
+        """Itself; None where the classes carry only their numbers (:func:`unnamed`)."""
+        return None if self.names == unnamed(len(self)).names else self
+
     def match(self, folders: Sequence[str], where: str) -> NDArray[np.int64]:
         """Return, for each folder name, the index of the class that it means.
 
