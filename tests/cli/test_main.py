@@ -118,6 +118,26 @@ class TestHelp:
         command(lambda: None)
         assert "$ squeezekit try [this]" in squeezekit("try", "--help").out
 
+    def test_a_group_of_commands(self, squeezekit: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        module = ModuleType("tests_cli_group", "``squeezekit group``: what the group is for.")
+        module.__dict__.update(
+            {
+                "SUBCOMMANDS": ("say",),
+                "EXAMPLE": "squeezekit group say this\nsqueezekit group hear",
+                "say": lambda what: print(what),
+            }
+        )
+        module.__dict__["say"].__annotations__ = {"what": str}
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setitem(cli.COMMANDS, "group", cli._Command(module.__name__, "Two words."))
+        assert squeezekit("group", "say", "this") == Outcome(0, "this\n", "")
+        assert "what the group is for." in squeezekit("group", "--help").out
+        shown = squeezekit("group", "say", "--help").out
+        assert "$ squeezekit group say this" in shown
+        assert "hear" not in shown
+        for words in ([], ["sing"], ["say"]):
+            squeezekit("group", *words).assert_one_line(2)
+
     def test_help_loads_no_command(self, squeezekit: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(cli.COMMANDS, "try", cli._Command("no.such.module", "Try something."))
         assert "Try something." in squeezekit("--help").out

@@ -78,12 +78,29 @@ def _help(docstring: str) -> str:
 
 
 def _load(name: str) -> Any:
-    """Build the real command `name` from its module."""
+    """Build the real command `name` from its module.
+
+    A module with ``SUBCOMMANDS``, names of its functions, makes a group of them (``squeezekit scale search``);
+    its docstring is the group's help, and each shows those lines of ``EXAMPLE`` that call it.
+    """
     module = import_module(COMMANDS[name].module)
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    function = getattr(module, name)
-    app.command(name, help=_help(function.__doc__ or ""), epilog=_examples(module.EXAMPLE))(function)
+    subcommands: Sequence[str] = getattr(module, "SUBCOMMANDS", ())
+    if not subcommands:
+        function = getattr(module, name)
+        app.command(name, help=_help(function.__doc__ or ""), epilog=_examples(module.EXAMPLE))(function)
+        return typer.main.get_command(app)
+    about = _help(module.__doc__ or "").partition(": ")[2]
+    app.callback(help=about, epilog=_examples(module.EXAMPLE))(_nothing)
+    for each in subcommands:
+        function = getattr(module, each)
+        lines = (line for line in module.EXAMPLE.splitlines() if line.startswith(f"squeezekit {name} {each}"))
+        app.command(each, help=_help(function.__doc__ or ""), epilog=_examples("\n".join(lines)))(function)
     return typer.main.get_command(app)
+
+
+def _nothing() -> None:
+    """What a group does before its subcommand."""
 
 
 class _Commands(TyperGroup):
