@@ -28,10 +28,10 @@ from squeezekit.models.registry import model_spec
 from squeezekit.train.distributed import COMPRESSIONS
 from squeezekit.train.module import has_norm
 from squeezekit.train.origin import origin
-from squeezekit.train.recipes import recipe
+from squeezekit.train.recipes import Recipe, recipe
 from squeezekit.train.run_folder import fingerprint
 
-__all__ = ["DEFAULT_METAPARAMETERS", "DEFAULT_MODEL", "Options", "Plan", "make_plan"]
+__all__ = ["DEFAULT_METAPARAMETERS", "DEFAULT_MODEL", "Options", "Plan", "defaults_for", "make_plan"]
 
 #: The network where none is named: a SqueezeNet with simple bypass (section 6) that has squeezed less and
 #: has more 3x3 filters than v1.0 (section 5: both buy accuracy), and fewer, narrower modules: fewer than
@@ -244,14 +244,7 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport, mark
         preparation = Preparation(options.size or size_for(pictures, splits["train"]))
         if options.model is None:
             metaparameters = {**DEFAULT_METAPARAMETERS, **metaparameters}
-        accepted = model_spec(name).metaparameters
-        defaults: dict[str, Any] = {
-            "stem": "small" if preparation.size <= SMALL else "standard",
-            "norm": chosen.norm,
-        }
-        if chosen.dropout is not None:
-            defaults["dropout"] = chosen.dropout
-        metaparameters = {**{k: v for k, v in defaults.items() if k in accepted}, **metaparameters}
+        metaparameters = {**defaults_for(name, preparation.size, chosen), **metaparameters}
 
     with torch.device("meta"):  # nothing is allocated: only to see that it can be built
         network = create_model(name, len(pictures.classes), preparation.channels, **metaparameters)
@@ -281,6 +274,24 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport, mark
         class_weights=balance(pictures, splits["train"], options.class_weights),
         asked=asdict(options),
     )
+
+
+def defaults_for(name: str, size: int, chosen: Recipe) -> dict[str, Any]:
+    """Return the metaparameters that a network trained from scratch gets where nobody says otherwise.
+
+    Parameters
+    ----------
+    name : str
+        The network's.
+    size : int
+        Side of its pictures, pixels.
+    chosen : Recipe
+    """
+    defaults: dict[str, Any] = {"stem": "small" if size <= SMALL else "standard", "norm": chosen.norm}
+    if chosen.dropout is not None:
+        defaults["dropout"] = chosen.dropout
+    accepted = model_spec(name).metaparameters
+    return {key: value for key, value in defaults.items() if key in accepted}
 
 
 def _early_size(config: Mapping[str, Any], size: int) -> int | None:

@@ -1,0 +1,10 @@
+"""Which small network is best for these pictures and this budget?
+
+SqueezeNet's paper answers by design space exploration (arXiv:1602.07360, sections 5 and 6), EfficientNet's by
+compound scaling (arXiv:1905.11946, section 3). Both are here, on the user's own pictures.
+
+==========  ===========================================================================================
+`design`    `Design`: a network and the side of its pictures, and the command that trains it
+`short`     `ShortTraining`: many networks, trained briefly on the same pictures
+==========  ===========================================================================================
+"""
