@@ -107,6 +107,8 @@ def same_padding(
 def adaptive_pool(shape: Sequence[int], to: Sequence[int | None]) -> dict[str, Any] | None:
     """Return the attributes of the average pool that gives `to` positions, or None where it does nothing.
 
+    Those of a max pool are the same without ``count_include_pad``.
+
     Raises
     ------
     Unsupported

@@ -562,6 +562,18 @@ def _adaptive_avg_pool2d(reader: _Reader, node: fx.Node, x: fx.Node, to: Sequenc
     return reader._emit(node, "avg_pool", value, **attributes)
 
 
+@_handles("adaptive_max_pool2d")
+def _adaptive_max_pool2d(
+    reader: _Reader, node: fx.Node, x: fx.Node, to: Sequence[int]
+) -> tuple[_Value, None]:
+    value = reader._value(x)
+    attributes = adaptive_pool(value.shape[1:], to)
+    if attributes is None:
+        return reader._emit(node, "identity", value), None
+    del attributes["count_include_pad"]
+    return reader._emit(node, "max_pool", value, **attributes), None
+
+
 @_handles("mean")
 def _mean(
     reader: _Reader, node: fx.Node, x: fx.Node, dims: Any = None, keepdim: bool = False, **_: Any
@@ -673,8 +685,13 @@ def _split(reader: _Reader, node: fx.Node, x: fx.Node, *_: Any, **__: Any) -> tu
 
 
 @_handles("getitem")
-def _getitem(reader: _Reader, node: fx.Node, x: fx.Node, index: int) -> _Value:
-    source, start, end = reader.values[x][index]
+def _getitem(reader: _Reader, node: fx.Node, x: fx.Node, index: int) -> _Value | None:
+    part = reader.values[x][index]
+    if part is None and node.users:
+        raise Unsupported("the places of a pool's largest values")
+    if part is None or isinstance(part, _Value):
+        return part
+    source, start, end = part
     return reader._emit(node, "slice", reader._value(source), start=start, end=end)
 
 

@@ -48,6 +48,7 @@ from squeezekit.models.squeezenet import (
     squeezenet1_1,
 )
 from squeezekit.models.stochastic_depth import StochasticDepth
+from squeezekit.models.vgg import vgg
 from squeezekit.models.weights import load_weights
 
 __all__ = [
@@ -91,4 +92,5 @@ __all__ = [
     "squeezenet1_0_simple_bypass",
     "squeezenet1_1",
     "to_torchvision",
+    "vgg",
 ]

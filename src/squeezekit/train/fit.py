@@ -44,6 +44,7 @@ from squeezekit.train.run_folder import (
     read_config,
     write_json,
 )
+from squeezekit.train.whiten import whiten
 
 __all__ = ["Run", "train"]
 
@@ -137,6 +138,9 @@ def train(
     if plan.weights and not resume:
         with progress_bar("asking the old classifier", console) as advance:
             inherit_classifier(network, plan, pictures, _weights(plan), advance)
+    elif not resume and hasattr(network.features, "whiten"):
+        with progress_bar("whitening", console) as advance:
+            whiten(network, plan, pictures, advance)
     module = _module(plan, network)
     if main and not resume:
         out.mkdir(parents=True, exist_ok=True)

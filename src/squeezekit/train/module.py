@@ -113,7 +113,7 @@ class ClassifierModule(LightningModule):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.averaged: AveragedModel | None = None
-        if recipe.ema:
+        if recipe.ema or recipe.lookahead:
             # The horizon in steps; short runs keep at least ten.
             decay = 1 - 1 / max(10.0, recipe.ema * steps)
             average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -166,8 +166,21 @@ class ClassifierModule(LightningModule):
         return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
-        if self.averaged is not None:
+        if self.recipe.lookahead:
+            if self.global_step % self.recipe.lookahead == 0:
+                self._look_ahead()
+        elif self.averaged is not None:
             self.averaged.update_parameters(self.network)
+
+    @torch.no_grad()
+    def _look_ahead(self) -> None:
+        """Take a part of the weights into their slow average, and go on from there."""
+        assert self.averaged is not None
+        keep = 0.95**self.recipe.lookahead * (self.global_step / self.steps) ** 3
+        fast, slow = self.network.state_dict(), self.averaged.module.state_dict()
+        for name, weight in fast.items():
+            if weight.is_floating_point():
+                weight.copy_(slow[name].lerp_(weight, 1 - keep))
 
     def on_validation_epoch_start(self) -> None:
         self._val_sums = torch.zeros(4, device=self.device)
@@ -217,10 +230,12 @@ class ClassifierModule(LightningModule):
         groups = []
         for depth, rate in self._groups():
             named = list(depth)
-            decayed = [p for p in named if p.ndim > 1 or recipe.decay_all]
-            others = [p for p in named if not (p.ndim > 1 or recipe.decay_all)]
-            groups.append({"params": decayed, "weight_decay": recipe.weight_decay, "lr": self.lr * rate})
-            groups.append({"params": others, "weight_decay": 0.0, "lr": self.lr * rate})
+            weights = [p for p in named if p.ndim > 1]
+            biases = [p for p in named if p.ndim == 1]
+            groups.append({"params": weights, "weight_decay": recipe.weight_decay, "lr": self.lr * rate})
+            # At its own rate a bias still decays as fast as a weight.
+            decay = recipe.weight_decay / recipe.bias_rate if recipe.decay_all else 0.0
+            groups.append({"params": biases, "weight_decay": decay, "lr": self.lr * rate * recipe.bias_rate})
         optimizer = torch.optim.SGD(
             [g for g in groups if g["params"]],
             lr=self.lr,
@@ -231,9 +246,9 @@ class ClassifierModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _groups(self) -> Iterator[tuple[Iterator[nn.Parameter], float]]:
-        """Parameters with their rate: the classifier at 1, the features in thirds, the first the slowest."""
+        """Parameters with their rate: the features in thirds, the first the slowest, and the classifier."""
         network, recipe = self.network, self.recipe
-        if recipe.feature_rate == 1 and recipe.depth_decay == 1:
+        if recipe.feature_rate == recipe.depth_decay == recipe.classifier_rate == 1:
             yield network.parameters(), 1.0
             return
         features = network.get_submodule("features")
@@ -243,7 +258,7 @@ class ClassifierModule(LightningModule):
             rate = recipe.feature_rate * recipe.depth_decay ** (2 - i // third)
             yield (p for layer in layers[i : i + third] for p in layer.parameters(recurse=False)), rate
         inside = {id(p) for p in features.parameters()}
-        yield (p for p in network.parameters() if id(p) not in inside), 1.0
+        yield (p for p in network.parameters() if id(p) not in inside), recipe.classifier_rate
 
 
 def _mean(total: float, count: float) -> float:

@@ -7,5 +7,14 @@ from squeezekit.graph.passes.equalize import equalize
 from squeezekit.graph.passes.fold_affine import fold_affine, prepare
 from squeezekit.graph.passes.fold_batch_norm import fold_batch_norm
 from squeezekit.graph.passes.fuse_activations import fuse_activations
+from squeezekit.graph.passes.pool_late import pool_late
 
-__all__ = ["drop_noops", "equalize", "fold_affine", "fold_batch_norm", "fuse_activations", "prepare"]
+__all__ = [
+    "drop_noops",
+    "equalize",
+    "fold_affine",
+    "fold_batch_norm",
+    "fuse_activations",
+    "pool_late",
+    "prepare",
+]

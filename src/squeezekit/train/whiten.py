@@ -1,0 +1,84 @@
+"""Set a first layer that whitens: its filters are the principal components of the pictures' patches.
+
+Jordan, arXiv:2404.00498, section 3.2. Neighbouring pixels say almost the same; after this layer, all its
+channels vary alike and none follows from another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from squeezekit.data.loader import make_loader
+from squeezekit.data.source import PictureSet
+from squeezekit.train.module import Normalise
+from squeezekit.train.plan import Plan
+
+__all__ = ["whiten", "whitening_filters"]
+
+#: As many pictures tell the components well enough.
+MOST = 5000
+#: Of the variance, so that components that hardly vary are not blown up (the paper's).
+EPSILON = 5e-4
+
+
+def whiten(
+    network: nn.Module, plan: Plan, pictures: PictureSet, progress: Callable[[int, int], None]
+) -> None:
+    """Set the layer ``features.whiten`` of a network, in place.
+
+    Parameters
+    ----------
+    network : nn.Module
+    plan : Plan
+    pictures : PictureSet
+        Of which only those that train are looked at.
+    progress : callable
+        Called with (pictures seen, pictures in all).
+    """
+    layer = network.get_submodule("features.whiten")
+    assert isinstance(layer, nn.Conv2d)
+    order = np.random.default_rng(plan.seed).permutation(plan.splits(pictures)["train"])[:MOST]
+    loader = make_loader(
+        pictures, order, plan.prepared, train=False, batch_size=64, seed=plan.seed, workers=0
+    )
+    normalise = Normalise(plan.prepared)
+    size = layer.weight[0].numel()
+    total, count, seen = torch.zeros(size, size, dtype=torch.float64), 0, 0
+    for batch in loader:
+        x = normalise(batch["pictures"].permute(0, 3, 1, 2))
+        patches = (
+            F.unfold(x, layer.kernel_size, stride=layer.stride).transpose(1, 2).reshape(-1, size).double()
+        )
+        total += patches.T @ patches
+        count += len(patches)
+        seen += len(x)
+        progress(seen, len(order))
+    filters = whitening_filters(total / count)[: layer.out_channels // 2].view(-1, *layer.weight.shape[1:])
+    with torch.no_grad():
+        layer.weight.copy_(torch.cat([filters, -filters]))
+
+
+def whitening_filters(covariance: Tensor) -> Tensor:
+    """Return the filters, one a row, strongest component first.
+
+    Parameters
+    ----------
+    covariance : Tensor of float64, (n, n)
+        Of the patches' n numbers.
+
+    Returns
+    -------
+    Tensor of float64, (n, n)
+        Orthogonal rows; what they make of patches varies by one each, or less where the variance is hardly
+        above :data:`EPSILON`.
+    """
+    variances, vectors = torch.linalg.eigh(covariance)
+    # An eigenvector's sign is the library's choice; here its largest number is positive on every machine.
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    filters: Tensor = vectors * largest.sign() / (variances.clamp_min(0) + EPSILON).sqrt()
+    return filters.T.flip(0)
