@@ -80,8 +80,8 @@ def _help(docstring: str) -> str:
 def _load(name: str) -> Any:
     """Build the real command `name` from its module.
 
-    A module with ``SUBCOMMANDS``, names of its functions, makes a group of them (``squeezekit scale search``);
-    its docstring is the group's help, and each shows those lines of ``EXAMPLE`` that call it.
+    A module with ``SUBCOMMANDS``, names of its functions, makes a group of them: ``squeezekit scale search``.
+    Its docstring is the group's help, and each shows those lines of ``EXAMPLE`` that call it.
     """
     module = import_module(COMMANDS[name].module)
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from squeezekit.models.network import named
 
-__all__ = ["ConvNorm", "Norm", "init_fan_out", "pool_and_classify", "round_channels"]
+__all__ = ["ConvNorm", "Norm", "init_fan_out", "pool_and_classify", "round_channels", "scaled_repeats"]
 
 Norm = Callable[[int], nn.Module]
 """Makes the normalisation of so many channels: ``nn.BatchNorm2d``, or a ``functools.partial`` of it."""
@@ -61,6 +61,32 @@ def round_channels(channels: float, divisor: int = 8) -> int:
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded if rounded >= 0.9 * channels else rounded + divisor
+
+
+def scaled_repeats(repeats: Sequence[int], depth_coefficient: float) -> list[int]:
+    """Multiply the layers of each stage, so that their sum, too, is the multiple, to the nearest layer.
+
+    Rounding each stage by itself errs the same way in all of them: EfficientNet rounds up, and at
+    1.2 times the depth has 1.44 times the layers. Here it is the running sum that is rounded.
+
+    Parameters
+    ----------
+    repeats
+        Layers of each stage. A stage keeps at least one, if it has any.
+    depth_coefficient
+        The factor; 1 changes nothing.
+
+    Examples
+    --------
+    >>> scaled_repeats([1, 2, 2, 3, 3, 4, 1], 1.2)  # 16 layers become 19
+    [1, 3, 2, 4, 3, 5, 1]
+    """
+    scaled, before, done = [], 0, 0
+    for count in repeats:
+        before += count
+        scaled.append(max(min(1, count), math.floor(before * depth_coefficient + 0.5) - done))
+        done += scaled[-1]
+    return scaled
 
 
 def pool_and_classify(features: int, num_classes: int, dropout: float) -> nn.Sequential:

@@ -12,17 +12,25 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
 from squeezekit.errors import UserError
-from squeezekit.models.blocks import ConvNorm, init_fan_out, pool_and_classify, round_channels
+from squeezekit.models.blocks import (
+    ConvNorm,
+    init_fan_out,
+    pool_and_classify,
+    round_channels,
+    scaled_repeats,
+)
 from squeezekit.models.checks import choice, real, whole
 from squeezekit.models.mbconv import MBConv
 from squeezekit.models.network import Network, named
 from squeezekit.models.registry import register
 
 __all__ = [
+    "PUBLISHED",
     "compound_scaling",
     "efficientnet",
     "efficientnet_b0",
@@ -38,7 +46,7 @@ __all__ = [
 _PAPER = "arXiv:1905.11946"
 
 # Table 1, stages 2 to 8: expansion, kernel, stride of the first layer, channels, layers.
-_BODY = (
+BODY = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
     (6, 5, 2, 40, 2),
@@ -93,6 +101,7 @@ def efficientnet(
     alpha: float = 1.2,
     beta: float = 1.1,
     gamma: float = 1.15,
+    depth_rounding: str = "up",
     se_ratio: float = 0.25,
     stem: str = "standard",
     dropout: float = 0.2,
@@ -109,11 +118,14 @@ def efficientnet(
     width_coefficient
         Multiplies all channels (rounded to multiples of 8).
     depth_coefficient
-        Multiplies the layers of each stage (rounded up).
+        Multiplies the layers of each stage (rounded as `depth_rounding` says).
     resolution
         Side of the input in pixels. No weight depends on it; ``network.input_size`` tells.
     phi
         Instead of the three: φ of :func:`compound_scaling`, with bases `alpha`, `beta` and `gamma`.
+    depth_rounding
+        ``"up"`` in each stage, as the authors; ``"nearest"`` in all of them together, which can also scale
+        down.
     se_ratio
         Squeezed channels of the squeeze-and-excitation over a block's input channels; 0 leaves it out.
     stem
@@ -157,6 +169,7 @@ def efficientnet(
     real("width_coefficient", width_coefficient, 0.01, 64)
     real("depth_coefficient", depth_coefficient, 0.01, 64)
     whole("resolution", resolution, 1, 2**14)
+    choice("depth_rounding", depth_rounding, ("up", "nearest"))
     real("se_ratio", se_ratio, 0, 1)
     small = choice("stem", stem, ("standard", "small")) == "small"
     dropout = real("dropout", dropout, 0, 0.99)
@@ -171,10 +184,15 @@ def efficientnet(
     features: dict[str, nn.Module] = {
         "stage1": ConvNorm(in_channels, channels, 3, stride=1 if small else 2, norm=norm, activation=nn.SiLU)
     }
-    depths = [math.ceil(depth_coefficient * layers) for *_, layers in _BODY]
+    layers = [each[-1] for each in BODY]
+    depths = (
+        [math.ceil(depth_coefficient * each) for each in layers]
+        if depth_rounding == "up"
+        else scaled_repeats(layers, depth_coefficient)
+    )
     block = 0
     for stage, ((expand_ratio, kernel, stride, width, _), depth) in enumerate(
-        zip(_BODY, depths, strict=True), 2
+        zip(BODY, depths, strict=True), 2
     ):
         out_channels = round_channels(width * width_coefficient)
         first_stride = 1 if small and stage == 3 else stride
@@ -207,6 +225,10 @@ def efficientnet(
     return network
 
 
+PUBLISHED: dict[str, dict[str, Any]] = {}
+"""The authors' networks, each as the metaparameters that make it of :func:`efficientnet`."""
+
+
 def _published(
     name: str,
     width_coefficient: float,
@@ -219,6 +241,14 @@ def _published(
 ) -> Callable[..., Network]:
     """Make the builder of one of the authors' networks, by the coefficients of their code."""
     rate = dropout
+    PUBLISHED[name] = {
+        "width_coefficient": width_coefficient,
+        "depth_coefficient": depth_coefficient,
+        "resolution": resolution,
+        "dropout": dropout,
+        "norm_eps": norm_eps,
+        "norm_momentum": norm_momentum,
+    }
 
     def builder(
         num_classes: int = 1000,

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from torch import nn
 
-from squeezekit.models.blocks import ConvNorm, init_fan_out, pool_and_classify
+from squeezekit.models.blocks import ConvNorm, init_fan_out, pool_and_classify, scaled_repeats
 from squeezekit.models.checks import choice, real
 from squeezekit.models.network import Network, named
 from squeezekit.models.registry import register
 
 __all__ = ["DepthwiseSeparable", "mobilenet_v1"]
 
-# Table 1: output channels and stride of each depthwise separable convolution. The table writes stride 2 at
-# the last depthwise layer too, but its sizes (7×7 in and out) are those of stride 1.
-_BODY = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
+# Table 1: output channels, repetitions and stride of the first of the depthwise separable convolutions. The
+# table writes stride 2 at the last depthwise layer too, but its sizes (7×7 in and out) are those of stride 1.
+BODY = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))
 
 
 class DepthwiseSeparable(nn.Sequential):
@@ -45,6 +45,7 @@ def mobilenet_v1(
     in_channels: int = 3,
     *,
     width_mult: float = 1.0,
+    depth_coefficient: float = 1.0,
     resolution_mult: float = 1.0,
     stem: str = "standard",
     dropout: float = 0.001,
@@ -58,6 +59,9 @@ def mobilenet_v1(
     width_mult
         α of section 3.3: every layer gets ``int(α · channels)`` channels, at least 8. Parameters and work
         shrink with about α².
+    depth_coefficient
+        Multiplies the blocks of each width (EfficientNet's d, arXiv:1905.11946; to the nearest block in all).
+        Not in the paper.
     resolution_mult
         ρ of section 3.4: the input gets ``round(224 · ρ)`` pixels (the paper's 192, 160 and 128 are ρ = 6/7,
         5/7 and 4/7). The weights stay the same; ``network.input_size`` tells.
@@ -72,6 +76,7 @@ def mobilenet_v1(
     ReLU as in the paper, section 3.2 (the authors' later code uses ReLU6).
     """
     alpha = real("width_mult", width_mult, 0.01, 16)
+    depth = real("depth_coefficient", depth_coefficient, 0.01, 64)
     rho = real("resolution_mult", resolution_mult, 0.05, 16)
     small = choice("stem", stem, ("standard", "small")) == "small"
     dropout = real("dropout", dropout, 0, 0.99)
@@ -79,14 +84,16 @@ def mobilenet_v1(
     def width(channels: int) -> int:
         return max(8, int(channels * alpha))
 
-    strides_to_keep = 1 if small else 0  # how many of the body's stride-2 blocks keep stride 1
     layers: dict[str, nn.Module] = {"conv1": ConvNorm(in_channels, width(32), 3, stride=1 if small else 2)}
     channels = width(32)
-    for number, (out_channels, stride) in enumerate(_BODY, start=2):
-        if stride == 2 and strides_to_keep:
-            stride, strides_to_keep = 1, 0
-        layers[f"block{number}"] = DepthwiseSeparable(channels, width(out_channels), stride)
-        channels = width(out_channels)
+    repeats = scaled_repeats([repetitions for _, repetitions, _ in BODY], depth)
+    for (out_channels, _, first_stride), repetitions in zip(BODY, repeats, strict=True):
+        if small and out_channels == 128:  # the first block of stride 2
+            first_stride = 1
+        for repetition in range(repetitions):
+            stride = first_stride if repetition == 0 else 1
+            layers[f"block{len(layers) + 1}"] = DepthwiseSeparable(channels, width(out_channels), stride)
+            channels = width(out_channels)
     network = Network(
         named(layers),
         pool_and_classify(channels, num_classes, dropout),

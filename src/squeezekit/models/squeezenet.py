@@ -9,11 +9,13 @@ squeeze layers; and shrink the maps late, so that most layers see large ones.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from squeezekit.errors import UserError
+from squeezekit.models.blocks import scaled_repeats
 from squeezekit.models.checks import choice, flag, real, whole, wholes
 from squeezekit.models.network import Network, named
 from squeezekit.models.registry import register
@@ -109,6 +111,8 @@ def squeezenet(
     pools: tuple[int, ...] = (1, 4, 8),
     conv1_channels: int = 96,
     conv1_kernel: int = 7,
+    width_coefficient: float = 1.0,
+    depth_coefficient: float = 1.0,
     stem: str = "standard",
     norm: bool = False,
     dropout: float = 0.5,
@@ -143,6 +147,11 @@ def squeezenet(
         windows at the border count (Caffe's ``ceil``).
     conv1_channels, conv1_kernel
         Filters of conv1 and their side; its stride is 2.
+    width_coefficient
+        Multiplies the filters of conv1 and of the expand layers (EfficientNet's w, arXiv:1905.11946).
+    depth_coefficient
+        Multiplies the Fire modules between two pools (EfficientNet's d; to the nearest module in all). Those
+        of a scaled network take the widths that lie at the same share of the way.
     stem
         ``"small"`` for pictures of 28 to 96 pixels: conv1 is 3×3 with stride 1 and keeps the size, so the
         features are 1/8 of the picture's side instead of 1/16 (strategy 3: shrink late). Made for 32
@@ -178,10 +187,14 @@ def squeezenet(
         raise UserError(f"pools={list(pools)}: expected each layer once")
     whole("conv1_channels", conv1_channels, 1, 2**14)
     whole("conv1_kernel", conv1_kernel, 1, 31)
+    width = real("width_coefficient", width_coefficient, 0.01, 64)
+    real("depth_coefficient", depth_coefficient, 0.01, 64)
     small = choice("stem", stem, ("standard", "small")) == "small"
     flag("norm", norm)
     dropout = real("dropout", dropout, 0, 0.99)
 
+    conv1_channels = max(1, round(width * conv1_channels))
+    places, pools = _stretched(fires, pools, depth_coefficient)
     features: dict[str, nn.Module] = {}
 
     def pool_after(layer: int) -> None:
@@ -198,11 +211,10 @@ def squeezenet(
     pool_after(1)
 
     channels = conv1_channels
-    for i in range(fires):
-        expand = base_e + incr_e * (i // freq)
+    for layer, i in enumerate(places, start=2):
+        expand = max(2, round(width * (base_e + incr_e * (i // freq))))
         e3x3 = min(max(round(pct_3x3 * expand), 1), expand - 1)
         s1x1 = max(round(squeeze_ratio * expand), 1)
-        layer = i + 2
         features[f"fire{layer}"] = Fire(
             channels,
             s1x1,
@@ -226,6 +238,26 @@ def squeezenet(
     network = Network(named(features), named(classifier), input_size=32 if small else 224)
     _initialise(network, norm)
     return network
+
+
+def _stretched(fires: int, pools: tuple[int, ...], depth: float) -> tuple[list[int], tuple[int, ...]]:
+    """Scale the number of Fire modules.
+
+    Returns
+    -------
+    places : list of int
+        For each Fire module, the one of the unscaled network whose place it takes, from 0.
+    pools : tuple of int
+        Layers of the scaled network after which a pool follows.
+    """
+    ends = sorted({layer - 1 for layer in pools} | {0, fires})  # of the modules between two pools
+    counts = scaled_repeats([end - start for start, end in pairwise(ends)], depth)
+    places: list[int] = []
+    moved = {0: 0}
+    for (start, end), count in zip(pairwise(ends), counts, strict=True):
+        places += [start + (2 * i + 1) * (end - start) // (2 * count) for i in range(count)]
+        moved[end] = len(places)
+    return places, tuple(moved[layer - 1] + 1 for layer in pools)
 
 
 def _bypass(kind: str, in_channels: int, out_channels: int, norm: bool) -> nn.Module | None:
@@ -261,6 +293,8 @@ def squeezenet1_0(
     num_classes: int = 1000,
     in_channels: int = 3,
     *,
+    width_coefficient: float = 1.0,
+    depth_coefficient: float = 1.0,
     stem: str = "standard",
     norm: bool = False,
     dropout: float = 0.5,
@@ -269,7 +303,15 @@ def squeezenet1_0(
 
     Parameters: see :func:`squeezenet`.
     """
-    return squeezenet(num_classes, in_channels, stem=stem, norm=norm, dropout=dropout)
+    return squeezenet(
+        num_classes,
+        in_channels,
+        width_coefficient=width_coefficient,
+        depth_coefficient=depth_coefficient,
+        stem=stem,
+        norm=norm,
+        dropout=dropout,
+    )
 
 
 @register(input_size=224, paper=_PAPER)
@@ -277,6 +319,8 @@ def squeezenet1_0_simple_bypass(
     num_classes: int = 1000,
     in_channels: int = 3,
     *,
+    width_coefficient: float = 1.0,
+    depth_coefficient: float = 1.0,
     stem: str = "standard",
     norm: bool = False,
     dropout: float = 0.5,
@@ -287,7 +331,16 @@ def squeezenet1_0_simple_bypass(
 
     Parameters: see :func:`squeezenet`.
     """
-    return squeezenet(num_classes, in_channels, bypass="simple", stem=stem, norm=norm, dropout=dropout)
+    return squeezenet(
+        num_classes,
+        in_channels,
+        bypass="simple",
+        width_coefficient=width_coefficient,
+        depth_coefficient=depth_coefficient,
+        stem=stem,
+        norm=norm,
+        dropout=dropout,
+    )
 
 
 @register(input_size=224, paper=_PAPER)
@@ -295,6 +348,8 @@ def squeezenet1_0_complex_bypass(
     num_classes: int = 1000,
     in_channels: int = 3,
     *,
+    width_coefficient: float = 1.0,
+    depth_coefficient: float = 1.0,
     stem: str = "standard",
     norm: bool = False,
     dropout: float = 0.5,
@@ -325,7 +380,16 @@ def squeezenet1_0_complex_bypass(
     authors published no file of this network, so what the 7.7 MB hold stays open; this builder follows the
     text.
     """
-    return squeezenet(num_classes, in_channels, bypass="complex", stem=stem, norm=norm, dropout=dropout)
+    return squeezenet(
+        num_classes,
+        in_channels,
+        bypass="complex",
+        width_coefficient=width_coefficient,
+        depth_coefficient=depth_coefficient,
+        stem=stem,
+        norm=norm,
+        dropout=dropout,
+    )
 
 
 @register(input_size=224, paper="github.com/forresti/SqueezeNet, SqueezeNet_v1.1")
@@ -333,6 +397,8 @@ def squeezenet1_1(
     num_classes: int = 1000,
     in_channels: int = 3,
     *,
+    width_coefficient: float = 1.0,
+    depth_coefficient: float = 1.0,
     stem: str = "standard",
     norm: bool = False,
     dropout: float = 0.5,
@@ -350,6 +416,8 @@ def squeezenet1_1(
         pools=(1, 3, 5),
         conv1_channels=64,
         conv1_kernel=3,
+        width_coefficient=width_coefficient,
+        depth_coefficient=depth_coefficient,
         stem=stem,
         norm=norm,
         dropout=dropout,
