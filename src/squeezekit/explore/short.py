@@ -44,6 +44,9 @@ __all__ = ["Outcome", "ShortTraining"]
 
 Batch = dict[str, Any]
 
+#: Share of the pictures that is kept for the final figures where DATA has no such split, as in ``train``.
+_TEST = 0.2
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -104,6 +107,8 @@ class ShortTraining:
         Side in pixels that ``train`` would choose.
     fingerprint : str
         The same for the same pictures, wherever they lie.
+    dealing : dict
+        Which pictures were used for what, as a checkpoint tells it, so that ``evaluate`` takes others.
 
     Raises
     ------
@@ -134,7 +139,7 @@ class ShortTraining:
         with progress_bar("checking the pictures", self.console) as advance:
             broken = check_pictures(found, advance)
         fraction = val_fraction or min(0.1, 2000 / len(found))  # as train
-        self._splits = resolve_splits(found, seed, fraction, 0.2, without=broken.names)
+        self._splits = resolve_splits(found, seed, fraction, _TEST, without=broken.names)
         self.size = size_for(found, self._splits["train"])
         if pictures is not None:
             self._splits["train"] = _part(self._splits["train"], found.labels, pictures, seed)
@@ -144,6 +149,14 @@ class ShortTraining:
         self.channels = Preparation(self.size).channels
         self.counts = {part: len(members) for part, members in self._splits.items()}
         self.fingerprint = fingerprint(found)
+        self.dealing = {
+            "data": self.name,
+            "fingerprint": self.fingerprint,
+            "seed": seed,
+            "val_fraction": fraction,
+            "test_fraction": _TEST,
+            "broken": list(broken.names),
+        }
         self._kept: dict[tuple[str, int, int], _Part] = {}
         keep_freed_memory()
 
@@ -240,7 +253,10 @@ class ShortTraining:
 
     def test(self, network: nn.Module, size: int | None = None) -> float:
         """Return the top-1 accuracy, 0 to 1, on the test pictures, which neither train nor choose."""
-        size = size or self.size
+        return self.accuracy(network, size or self.size, "test")
+
+    def accuracy(self, network: nn.Module, size: int, part: str) -> float:
+        """Return the top-1 accuracy, 0 to 1, on ``"train"``, ``"val"`` or ``"test"``, without augmentation."""
         device = _device(self.device)
         network = network.eval().to(device)
         normalise = Normalise(Preparation(size)).to(device)
@@ -250,7 +266,7 @@ class ShortTraining:
                 pictures = batch["pictures"].to(device).permute(0, 3, 1, 2)
                 right += int((network(normalise(pictures)).argmax(1).cpu() == batch["labels"]).sum())
         network.cpu()
-        return right / self.counts["test"]
+        return right / self.counts[part]
 
     def load(self, size: int) -> None:
         """Decode the training and validation pictures for a size now, so that no training's time holds it."""
