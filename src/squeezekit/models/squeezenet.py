@@ -27,6 +27,7 @@ __all__ = [
     "squeezenet1_0_complex_bypass",
     "squeezenet1_0_simple_bypass",
     "squeezenet1_1",
+    "stretched",
 ]
 
 _PAPER = "arXiv:1602.07360"
@@ -194,7 +195,7 @@ def squeezenet(
     dropout = real("dropout", dropout, 0, 0.99)
 
     conv1_channels = max(1, round(width * conv1_channels))
-    places, pools = _stretched(fires, pools, depth_coefficient)
+    places, pools = stretched(fires, pools, depth_coefficient)
     features: dict[str, nn.Module] = {}
 
     def pool_after(layer: int) -> None:
@@ -240,7 +241,7 @@ def squeezenet(
     return network
 
 
-def _stretched(fires: int, pools: tuple[int, ...], depth: float) -> tuple[list[int], tuple[int, ...]]:
+def stretched(fires: int, pools: tuple[int, ...], depth: float) -> tuple[list[int], tuple[int, ...]]:
     """Scale the number of Fire modules.
 
     Returns
