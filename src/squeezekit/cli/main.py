@@ -43,6 +43,7 @@ COMMANDS = {
     "export": _Command("squeezekit.cli.export", "Write a network in the format of others: ONNX."),
     "models": _Command("squeezekit.cli.models", "List the networks, or describe one."),
     "cost": _Command("squeezekit.cli.cost", "Count what a network costs: parameters, MACs, memory."),
+    "study": _Command("squeezekit.cli.study", "Repeat a study of the papers on your pictures."),
     "demo": _Command("squeezekit.cli.demo", "Do all of it on an embedded data set, in about a minute."),
 }
 
