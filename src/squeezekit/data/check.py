@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezekit.data.picture import PictureError, decode
+from squeezekit.data.shards import ShardSet
 from squeezekit.data.source import PictureSet
 from squeezekit.errors import UserError
 
@@ -129,6 +130,8 @@ def _refuse(pictures: PictureSet, report: BrokenReport) -> None:
             f"{pictures.name}: {len(report.indices)} of {report.counted} pictures are broken, {share:.0f} % "
             f"(at most {MAX_BROKEN:.0%} are skipped; the first: {report.reasons[0]})"
         )
+    if isinstance(pictures, ShardSet):  # of which nobody lists all pictures of a class
+        return
     whole = np.setdiff1d(np.arange(len(pictures)), report.indices)
     parts = {"": np.arange(len(pictures))} if not pictures.splits else pictures.splits
     for split, members in parts.items():

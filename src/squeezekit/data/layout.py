@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from squeezekit.data.listing import Listing, encode, in_order
 from squeezekit.errors import UserError
 
-__all__ = ["SPLITS", "Layout", "understand"]
+__all__ = ["SPLITS", "Layout", "understand", "which_splits"]
 
 #: The splits, in the order in which they are listed, and what their folders may be called.
 SPLITS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
@@ -207,3 +208,46 @@ def _sorted_within_groups(listing: Listing, group: NDArray[np.int64]) -> NDArray
         rows.sort(key=lambda row: folders[int(listing.folder[row])] + listing.name(row))
         order[start:stop] = rows
     return order
+
+
+def which_splits(
+    name: str, given: Collection[str], val_fraction: float, test_fraction: float
+) -> tuple[dict[str, str], dict[str, float]]:
+    """Decide which splits are those that DATA gives, and which are taken from training.
+
+    Parameters
+    ----------
+    name : str
+        What errors call DATA.
+    given : collection of str
+        The splits that DATA gives.
+    val_fraction, test_fraction : float
+
+    Returns
+    -------
+    kept : dict of str to str
+        Split to the given one that it is: as in the table of :func:`squeezekit.data.split.resolve_splits`.
+    fractions : dict of str to float
+        Shares of the training pictures, or of all, that the other splits take; empty where none is missing.
+
+    Raises
+    ------
+    UserError
+        Nothing to train with, or shares that cannot be.
+    """
+    if given and "train" not in given:
+        raise UserError(f"{name}: no train/ folder beside {'/ and '.join(given)}/ (nothing to train with)")
+    if "val" in given and "test" in given:
+        return {split: split for split in given}, {}
+    kept = {"test": next(split for split in ("val", "test") if split in given)} if len(given) > 1 else {}
+    wants_test = not kept and test_fraction > 0
+    kept_back = val_fraction + (test_fraction if wants_test else 0)
+    if not (val_fraction > 0 and test_fraction >= 0 and kept_back < 1):
+        raise UserError(
+            f"{name}: cannot keep back {val_fraction:g} to validate and {test_fraction:g} to test "
+            f"(validation more than 0, both together less than 1)"
+        )
+    fractions = {"train": 1 - kept_back, "val": val_fraction}
+    if wants_test:
+        fractions["test"] = test_fraction
+    return kept, fractions

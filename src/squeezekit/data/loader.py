@@ -22,10 +22,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from squeezekit.data.check import available_cores
 from squeezekit.data.picture import PictureError, decode
 from squeezekit.data.preparation import Preparation
+from squeezekit.data.shards import Rows, ShardPart
 from squeezekit.data.source import PictureSet
 from squeezekit.errors import UserError
 
-__all__ = ["EpochOrder", "PictureLoader", "choose_workers", "make_loader"]
+__all__ = [
+    "EpochOrder",
+    "PictureLoader",
+    "as_it_is",
+    "choose_workers",
+    "evaluation_picture",
+    "make_loader",
+    "quiet",
+    "training_picture",
+]
 
 #: One epoch's turn of one picture: (epoch, position among the loader's indices).
 _Turn = tuple[int, int]
@@ -105,7 +115,12 @@ class _Batches(Dataset[dict[str, Any]]):
         for epoch, position in turns:
             i = int(self.indices[position])
             try:
-                pixels[len(index)] = self._training_picture(i, epoch) if self.train else self._picture(i)
+                data, name = self.pictures.read(i), self.pictures.picture_name(i)
+                pixels[len(index)] = (
+                    training_picture(data, name, self.preparation, side, f"{self.seed} {epoch} {i}")
+                    if self.train
+                    else evaluation_picture(data, name, self.preparation)
+                )
             except PictureError as error:
                 broken.append(str(error))
                 continue
@@ -117,31 +132,45 @@ class _Batches(Dataset[dict[str, Any]]):
             "broken": broken,
         }
 
-    def _picture(self, i: int) -> NDArray[np.uint8]:
-        """Prepare a picture exactly as it will be in use."""
-        return self.preparation.geometry(decode(self.pictures.read(i), self.pictures.picture_name(i)))
 
-    def _training_picture(self, i: int, epoch: int) -> NDArray[np.uint8]:
-        """Scale a picture to the canvas, the square that augmentation cuts from.
+def evaluation_picture(data: bytes, name: str, preparation: Preparation) -> NDArray[np.uint8]:
+    """Prepare a picture exactly as it will be in use.
 
-        The shorter side becomes the canvas's, and a square is cut out at a random place along the longer
-        side: over the epochs training sees all of the picture, in its own proportions. With
-        ``resize="exact"`` it is squashed, as it will be in use. Nearly the preparation's resize, but faster
-        for large pictures.
-        """
-        side, preparation = self.canvas, self.preparation
-        picture = decode(self.pictures.read(i), self.pictures.picture_name(i), at_least=side)
-        if preparation.channel_order == "L":
-            picture = picture.convert("L")
-        width, height = picture.size
-        box: tuple[float, float, float, float] = (0, 0, width, height)
-        if preparation.resize == "short-side" and width != height:
-            place = random.Random(f"{self.seed} {epoch} {i}").random() * abs(width - height)
-            box = (place, 0, place + height, height) if width > height else (0, place, width, place + width)
-        if picture.size != (side, side):
-            gap = None if preparation.resample == Image.Resampling.NEAREST else 2.0
-            picture = picture.resize((side, side), preparation.resample, box=box, reducing_gap=gap)
-        return np.asarray(picture, np.uint8).reshape(side, side, preparation.channels)
+    Raises
+    ------
+    PictureError
+        It cannot be decoded; the text begins with `name`.
+    """
+    return preparation.geometry(decode(data, name))
+
+
+def training_picture(
+    data: bytes, name: str, preparation: Preparation, side: int, turn: str
+) -> NDArray[np.uint8]:
+    """Scale a picture to the canvas of `side` pixels, the square that augmentation cuts from.
+
+    The shorter side becomes the canvas's, and a square is cut out at a place along the longer side that
+    `turn` decides: over the epochs training sees all of the picture, in its own proportions. With
+    ``resize="exact"`` it is squashed, as it will be in use. Nearly the preparation's resize, but faster for
+    large pictures.
+
+    Raises
+    ------
+    PictureError
+        As :func:`evaluation_picture`.
+    """
+    picture = decode(data, name, at_least=side)
+    if preparation.channel_order == "L":
+        picture = picture.convert("L")
+    width, height = picture.size
+    box: tuple[float, float, float, float] = (0, 0, width, height)
+    if preparation.resize == "short-side" and width != height:
+        place = random.Random(turn).random() * abs(width - height)
+        box = (place, 0, place + height, height) if width > height else (0, place, width, place + width)
+    if picture.size != (side, side):
+        gap = None if preparation.resample == Image.Resampling.NEAREST else 2.0
+        picture = picture.resize((side, side), preparation.resample, box=box, reducing_gap=gap)
+    return np.asarray(picture, np.uint8).reshape(side, side, preparation.channels)
 
 
 class PictureLoader(DataLoader[dict[str, Any]]):
@@ -163,12 +192,12 @@ class PictureLoader(DataLoader[dict[str, Any]]):
     """
 
     def __init__(self, *args: Any, skip_empty: bool, **kwargs: Any) -> None:
-        self._skip_empty = skip_empty
+        self.skip_empty = skip_empty
         super().__init__(*args, **kwargs)
 
     def __iter__(self) -> Any:
         batches = super().__iter__()
-        return _without_empty(batches) if self._skip_empty else batches
+        return _without_empty(batches) if self.skip_empty else batches
 
 
 def _without_empty(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -182,7 +211,7 @@ def _without_empty(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]
 
 def make_loader(
     pictures: PictureSet,
-    indices: NDArray[np.integer],
+    indices: Rows,
     preparation: Preparation,
     *,
     train: bool,
@@ -200,8 +229,9 @@ def make_loader(
     Parameters
     ----------
     pictures : PictureSet
-    indices : ndarray of int, shape (M,)
-        Those to load; in this order, unless `train`.
+    indices : ndarray of int, shape (M,), or ShardPart
+        Those to load; in this order, unless `train`. A part of shards is read as a stream, and what is left
+        over when batches are counted is spread among them (`drop_last` has no say).
     preparation : Preparation
         Applied exactly, bit for bit, unless `train`.
     train : bool
@@ -226,6 +256,21 @@ def make_loader(
     UserError
         No pictures, or numbers that make no sense.
     """
+    if isinstance(indices, ShardPart):
+        from squeezekit.data.shard_loader import make_shard_loader
+
+        return make_shard_loader(
+            indices,
+            preparation,
+            train=train,
+            batch_size=batch_size,
+            seed=seed,
+            workers=workers,
+            canvas=canvas,
+            rank=rank,
+            world_size=world_size,
+            pin_memory=pin_memory,
+        )
     if not len(indices):
         raise UserError(f"{pictures.name}: no pictures to load")
     if batch_size < 1:
@@ -243,12 +288,12 @@ def make_loader(
         batch_size=batch_size,
         sampler=EpochOrder(len(chosen), shuffle=train, seed=seed, rank=rank, world_size=world_size),
         num_workers=count,
-        collate_fn=_as_it_is,
+        collate_fn=as_it_is,
         drop_last=drop_last,
         pin_memory=pin_memory,
         persistent_workers=count > 0,
         prefetch_factor=4 if count else None,
-        worker_init_fn=_quiet,
+        worker_init_fn=quiet,
     )
 
 
@@ -264,11 +309,13 @@ def choose_workers(world_size: int = 1) -> int:
     return max(1, min(8, (cores - 2) // max(1, here)))
 
 
-def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
+def as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
+    """Collate nothing: what comes is a batch already."""
     return batch
 
 
-def _quiet(_: int) -> None:
+def quiet(_: int) -> None:
+    """Keep a worker process from speaking up."""
     # Ctrl-C goes to every process of the terminal; only the training process shall answer it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Pillow's remarks on odd metadata would tear the progress bar; what matters is in batch["broken"].

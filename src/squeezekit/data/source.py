@@ -1,4 +1,4 @@
-"""DATA: an image folder, a .zip or .tar of one (read in place), or the name of an embedded set.
+"""DATA: an image folder, a .zip or .tar of one (read in place), shards, or the name of an embedded set.
 
 >>> pictures = open_pictures("digits")
 >>> len(pictures), pictures.classes[:3], pictures.picture_name(0)
@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from squeezekit.data.embedded import EMBEDDED, EmbeddedPlace
 from squeezekit.data.folders import FolderPlace
 from squeezekit.data.layout import understand
 from squeezekit.data.listing import Listing, picture_suffixes
+from squeezekit.data.shard_index import is_shards
 from squeezekit.errors import UserError, suggest
 
 __all__ = ["SUFFIXES", "PictureSet", "open_pictures"]
@@ -133,17 +135,22 @@ class PictureSet:
         return self._listing.nbytes + self.labels.nbytes + sum(s.nbytes for s in self.splits.values())
 
 
-def open_pictures(data: str | Path, *, min_classes: int = 2) -> PictureSet:
+def open_pictures(
+    data: str | Path, *, min_classes: int = 2, progress: Callable[[int, int], None] | None = None
+) -> PictureSet:
     """Find the pictures of DATA.
 
     Parameters
     ----------
     data : str or Path
         A folder ``CLASS/*.jpg`` or ``train/ val/ test/`` of these (``validation``, ``valid`` also), a
-        ``.zip`` or ``.tar`` of one, or ``"digits"``. The embedded name wins over a folder of that name: write
-        ``./digits``.
+        ``.zip`` or ``.tar`` of one, shards (a folder, a URL or a pattern:
+        :func:`squeezekit.data.shards.open_shards`), or ``"digits"``. The embedded name wins over a folder of
+        that name: write ``./digits``.
     min_classes : int
         1 lets a single class pass, for evaluation.
+    progress : callable, optional
+        Called with (shards done, shards in all) where shards without an index must be looked through.
 
     Raises
     ------
@@ -155,6 +162,10 @@ def open_pictures(data: str | Path, *, min_classes: int = 2) -> PictureSet:
     name = str(data)
     if name in EMBEDDED:
         place = EmbeddedPlace(name)
+    elif is_shards(name):
+        from squeezekit.data.shards import open_shards  # which knows this module
+
+        return open_shards(name, min_classes=min_classes, progress=progress)
     elif path.is_dir():
         place = FolderPlace(path)
     elif path.is_file():

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezekit.data.layout import which_splits
+from squeezekit.data.shards import ShardSet
 from squeezekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -119,6 +121,10 @@ def resolve_splits(
     UserError
         No pictures to train with, shares that cannot be, or too few pictures to keep some back.
     """
+    if isinstance(pictures, ShardSet):
+        # Broken pictures stay: they are passed over when they are met.
+        dealt = pictures.parts(seed, val_fraction, test_fraction)
+        return {name: np.asarray(part) for name, part in dealt.items()}
     without = frozenset(without)
     splits = _splits(pictures, seed, val_fraction, test_fraction)
     if without:
@@ -136,30 +142,14 @@ def resolve_splits(
 def _splits(
     pictures: PictureSet, seed: int, val_fraction: float, test_fraction: float
 ) -> dict[str, NDArray[np.int64]]:
-    given = dict(pictures.splits)
-    if given and "train" not in given:
-        raise UserError(
-            f"{pictures.name}: no train/ folder beside {'/ and '.join(given)}/ (nothing to train with)"
-        )
-    if "val" in given and "test" in given:
-        return given
-    if "val" in given:
-        given["test"] = given.pop("val")
-    wants_test = "test" not in given and test_fraction > 0
-    kept_back = val_fraction + (test_fraction if wants_test else 0)
-    if not (val_fraction > 0 and test_fraction >= 0 and kept_back < 1):
-        raise UserError(
-            f"{pictures.name}: cannot keep back {val_fraction:g} to validate and {test_fraction:g} to test "
-            f"(validation more than 0, both together less than 1)"
-        )
+    given = pictures.splits
+    kept, fractions = which_splits(pictures.name, given, val_fraction, test_fraction)
+    parts = {name: given[folder] for name, folder in kept.items()}
+    if not fractions:
+        return parts
     pool = given.get("train", np.arange(len(pictures)))
-    fractions = {"train": 1 - kept_back, "val": val_fraction}
-    if wants_test:
-        fractions["test"] = test_fraction
     dealt = stratified_split(pictures.labels[pool], fractions, seed)
-    return {name: pool[positions] for name, positions in dealt.items()} | {
-        name: given[name] for name in given if name != "train"
-    }
+    return {name: pool[positions] for name, positions in dealt.items()} | parts
 
 
 def halves(count: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
