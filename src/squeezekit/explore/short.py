@@ -262,7 +262,7 @@ class ShortTraining:
         normalise = Normalise(Preparation(size)).to(device)
         right = 0
         with torch.inference_mode():
-            for batch in _batches(self._part("test", size), 256):
+            for batch in _batches(self._part(part, size), 256):
                 pictures = batch["pictures"].to(device).permute(0, 3, 1, 2)
                 right += int((network(normalise(pictures)).argmax(1).cpu() == batch["labels"]).sum())
         network.cpu()
