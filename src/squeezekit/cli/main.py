@@ -34,6 +34,7 @@ class _Command(NamedTuple):
 
 
 COMMANDS = {
+    "data": _Command("squeezekit.cli.data", "Put pictures into shards, to be streamed by many machines."),
     "train": _Command("squeezekit.cli.train", "Train a network on a folder of pictures."),
     "evaluate": _Command("squeezekit.cli.evaluate", "Measure a network on labelled pictures."),
     "predict": _Command("squeezekit.cli.predict", "Say what is on a picture."),
@@ -42,6 +43,7 @@ COMMANDS = {
     "compress": _Command("squeezekit.cli.compress", "Make one small file of a trained network."),
     "export": _Command("squeezekit.cli.export", "Write a network in the format of others: ONNX."),
     "models": _Command("squeezekit.cli.models", "List the networks, or describe one."),
+    "explore": _Command("squeezekit.cli.explore", "Search for the network that suits pictures and a budget."),
     "cost": _Command("squeezekit.cli.cost", "Count what a network costs: parameters, MACs, memory."),
     "study": _Command("squeezekit.cli.study", "Repeat a study of the papers on your pictures."),
     "demo": _Command("squeezekit.cli.demo", "Do all of it on an embedded data set, in about a minute."),

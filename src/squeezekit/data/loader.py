@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from squeezekit.data.check import available_cores
 from squeezekit.data.picture import PictureError, decode
 from squeezekit.data.preparation import Preparation
+from squeezekit.data.shard_stream import Place
 from squeezekit.data.shards import Rows, ShardPart
 from squeezekit.data.source import PictureSet
 from squeezekit.errors import UserError
@@ -195,6 +196,10 @@ class PictureLoader(DataLoader[dict[str, Any]]):
         self.skip_empty = skip_empty
         super().__init__(*args, **kwargs)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next. Lightning does it by itself, but late where a run is resumed."""
+        self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+
     def __iter__(self) -> Any:
         batches = super().__iter__()
         return _without_empty(batches) if self.skip_empty else batches
@@ -223,6 +228,7 @@ def make_loader(
     world_size: int = 1,
     drop_last: bool = False,
     pin_memory: bool = False,
+    place: Place | None = None,
 ) -> PictureLoader:
     """Make the loader of some pictures.
 
@@ -250,6 +256,8 @@ def make_loader(
         Leave out a last batch that is not full.
     pin_memory : bool
         For CUDA.
+    place : Place, optional
+        In shards, where in training to begin.
 
     Raises
     ------
@@ -270,6 +278,7 @@ def make_loader(
             rank=rank,
             world_size=world_size,
             pin_memory=pin_memory,
+            place=place,
         )
     if not len(indices):
         raise UserError(f"{pictures.name}: no pictures to load")

@@ -35,6 +35,7 @@ from squeezekit.data import files_anywhere as files
 from squeezekit.data.layout import SPLITS
 from squeezekit.data.listing import is_hidden, is_picture_name
 from squeezekit.errors import UserError
+from squeezekit.files import write_atomically
 
 __all__ = [
     "INDEX",
@@ -275,7 +276,8 @@ def index_shards(
         in_split_order([shard for shard, _ in found]),
         {split: row.tolist() for split, row in counts.items()},
     )
-    (Path(folder) / INDEX).write_text(index.text(folder), encoding="utf-8")
+    with write_atomically(Path(folder) / INDEX) as temporary:
+        temporary.write_text(index.text(folder), encoding="utf-8")
     return index
 
 

@@ -18,7 +18,7 @@ from squeezekit.data.loader import (
 )
 from squeezekit.data.picture import PictureError
 from squeezekit.data.preparation import Preparation
-from squeezekit.data.shard_stream import Dealing, Stored, Stream
+from squeezekit.data.shard_stream import Dealing, Place, Stored, Stream
 from squeezekit.data.shards import ShardPart
 from squeezekit.errors import UserError
 
@@ -35,13 +35,12 @@ class BatchOrder(Sampler[_Turn]):
     ----------
     batches : int
         Of a whole epoch.
-    epoch, first : int
-        Where to begin: earlier batches of this epoch were seen already.
+    place : Place
+        Where to begin: earlier batches of its epoch were seen already.
     """
 
-    def __init__(self, batches: int, epoch: int = 0, first: int = 0) -> None:
-        self.batches, self.epoch = batches, epoch
-        self._resumed, self._first = epoch, first
+    def __init__(self, batches: int, place: Place) -> None:
+        self.batches, self.epoch, self._place = batches, place.epoch, place
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes next. Lightning does it by itself."""
@@ -51,7 +50,7 @@ class BatchOrder(Sampler[_Turn]):
         return self.batches
 
     def __iter__(self) -> Iterator[_Turn]:
-        first = self._first if self.epoch == self._resumed else 0
+        first = self._place.batch if self.epoch == self._place.epoch else 0
         return iter([(self.epoch, batch) for batch in range(first, self.batches)])
 
 
@@ -146,19 +145,15 @@ def make_shard_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-    streams: int | None = None,
-    epoch: int = 0,
-    first: int = 0,
+    place: Place | None = None,
 ) -> ShardLoader:
     """Make the loader of a part of shards. All as in :func:`squeezekit.data.loader.make_loader`, and:
 
     Parameters
     ----------
     part : ShardPart
-    streams : int, optional
-        Pieces of this process's share; by default as many as workers. Another number is another order.
-    epoch, first : int
-        Where to begin: batch `first` of `epoch`.
+    place : Place, optional
+        Where to begin. A stream for each worker where it does not say; another number is another order.
 
     Raises
     ------
@@ -173,13 +168,14 @@ def make_shard_loader(
     count = choose_workers(world_size) if workers == "auto" else int(workers)
     if count < 0:
         raise UserError(f"workers {count}: 0 or more, or auto")
-    dealing = Dealing(len(part), batch_size, rank, world_size, streams or max(1, count), train)
+    place = place or Place()
+    dealing = Dealing(len(part), batch_size, rank, world_size, place.streams or max(1, count), train)
     dataset = _Batches(part, dealing, preparation, canvas or preparation.size, seed)
     return ShardLoader(
         dataset,
         skip_empty=train,
         batch_size=None,
-        sampler=BatchOrder(dealing.batches, epoch, first),
+        sampler=BatchOrder(dealing.batches, place),
         num_workers=count,
         collate_fn=as_it_is,
         pin_memory=pin_memory,

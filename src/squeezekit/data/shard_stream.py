@@ -28,7 +28,7 @@ from squeezekit.data.shard_index import truncated
 from squeezekit.data.shards import ShardPart
 from squeezekit.errors import UserError
 
-__all__ = ["Dealing", "Stored", "Stream"]
+__all__ = ["Dealing", "Place", "Stored", "Stream"]
 
 #: What a shuffle buffer may hold, in bytes and in pictures.
 BUFFER_BYTES = 64 << 20
@@ -46,6 +46,15 @@ class Stored(NamedTuple):
     """In the :class:`~squeezekit.data.shards.ShardSet`."""
     label: int
     data: bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in training to begin: at batch `batch` of `epoch`, with as many streams a process as before."""
+
+    epoch: int = 0
+    batch: int = 0
+    streams: int | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from squeezekit.data.shard_index import (
 )
 from squeezekit.data.source import PictureSet
 from squeezekit.errors import UserError
+from squeezekit.files import write_atomically
 
 __all__ = ["verify", "write_shards"]
 
@@ -84,7 +85,8 @@ def write_shards(
     try:
         work.mkdir()
         index, broken = _write(pictures, work, size, seed, progress)
-        (work / INDEX).write_text(index.text(str(work)), encoding="utf-8")
+        with write_atomically(work / INDEX) as temporary:
+            temporary.write_text(index.text(str(work)), encoding="utf-8")
         work.rename(out)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from error

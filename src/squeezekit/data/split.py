@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezekit.data.layout import which_splits
-from squeezekit.data.shards import ShardSet
+from squeezekit.data.shards import Rows, ShardSet
 from squeezekit.errors import UserError
 
 if TYPE_CHECKING:
     from squeezekit.data.source import PictureSet
 
-__all__ = ["halves", "resolve_splits", "stratified_split"]
+__all__ = ["deal", "given_parts", "halves", "resolve_splits", "stratified_split"]
 
 
 def stratified_split(
@@ -89,7 +89,7 @@ def resolve_splits(
     *,
     without: Collection[str] = (),
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the splits to train with: those that the folders give, and what is missing taken from training.
+    """Return the splits to train with: those that DATA gives, and what is missing taken from training.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def resolve_splits(
         Shares of the pictures that are split. ``test_fraction=0``: no test split is made.
     without : collection of str
         Names of pictures to leave out, such as broken ones. The others stay in the splits that they would
-        be in otherwise.
+        be in otherwise. In shards they stay, and are passed over when they are met.
 
     Returns
     -------
@@ -122,9 +122,8 @@ def resolve_splits(
         No pictures to train with, shares that cannot be, or too few pictures to keep some back.
     """
     if isinstance(pictures, ShardSet):
-        # Broken pictures stay: they are passed over when they are met.
-        dealt = pictures.parts(seed, val_fraction, test_fraction)
-        return {name: np.asarray(part) for name, part in dealt.items()}
+        parts = pictures.parts(seed, val_fraction, test_fraction)
+        return {name: np.asarray(part) for name, part in parts.items()}
     without = frozenset(without)
     splits = _splits(pictures, seed, val_fraction, test_fraction)
     if without:
@@ -137,6 +136,27 @@ def resolve_splits(
                 f"{len(pictures.classes)} classes; add some, or give train/ and val/ folders)"
             )
     return splits
+
+
+def deal(
+    pictures: PictureSet,
+    seed: int,
+    val_fraction: float,
+    test_fraction: float,
+    *,
+    without: Collection[str] = (),
+) -> dict[str, Rows]:
+    """Return the splits to train with, as :func:`resolve_splits`; those of shards without a list of them."""
+    if isinstance(pictures, ShardSet):
+        return dict(pictures.parts(seed, val_fraction, test_fraction))
+    return dict(resolve_splits(pictures, seed, val_fraction, test_fraction, without=without))
+
+
+def given_parts(pictures: PictureSet) -> dict[str, Rows]:
+    """Return the splits that DATA gives, or none; and all pictures, as ``"all"``."""
+    if isinstance(pictures, ShardSet):
+        return {"all": pictures.part(), **{split: pictures.part(split) for split in pictures.given}}
+    return {**pictures.splits, "all": np.arange(len(pictures))}
 
 
 def _splits(

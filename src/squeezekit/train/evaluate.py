@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezekit.data.loader import make_loader
+from squeezekit.data.shards import Rows
 from squeezekit.data.source import PictureSet, open_pictures
-from squeezekit.data.split import halves, resolve_splits
+from squeezekit.data.split import deal, given_parts, halves
 from squeezekit.errors import UserError
 from squeezekit.report.numbers import per_class, reliability
 from squeezekit.train.classifier import Classifier, load_classifier
@@ -124,28 +125,26 @@ class Evaluation:
         return numbers | {"per_class": self.per_class}
 
 
-def choose_split(
-    pictures: PictureSet, split: Split, training: dict[str, Any] | None
-) -> tuple[str, NDArray[np.int64]]:
+def choose_split(pictures: PictureSet, split: Split, training: dict[str, Any] | None) -> tuple[str, Rows]:
     """Return the pictures to judge by: none that are known to have trained or chosen the model.
 
     ``auto`` takes the test split of DATA, or its val split if that is all it has. A DATA without splits that
     the model was trained on is split as it was then. Any other DATA counts as a whole.
     """
+    splits = given_parts(pictures)
+    everything = splits.pop("all")
     known = training is not None and training.get("fingerprint") == fingerprint(pictures)
     if known and training is not None and training.get("halves"):
         splits = dict(zip(("train", "test"), halves(len(pictures), training["seed"]), strict=True))
     elif known and training is not None:
-        splits = resolve_splits(
+        splits = deal(
             pictures,
             seed=training["seed"],
             val_fraction=training["val_fraction"],
             test_fraction=training["test_fraction"],
         )
-    else:
-        splits = dict(pictures.splits)
     if split == "all":
-        return "all", np.arange(len(pictures))
+        return "all", everything
     if split != "auto":
         if split not in splits:
             raise UserError(
@@ -155,7 +154,7 @@ def choose_split(
     for name in ("test", "val"):
         if name in splits:
             return name, splits[name]
-    return "all", np.arange(len(pictures))
+    return "all", everything
 
 
 def evaluate(
@@ -226,7 +225,7 @@ def evaluate(
     seconds = time.perf_counter() - started
     top, probability = np.concatenate(found.top), np.concatenate(found.probability)
     index = np.concatenate(found.index)
-    labels = to_class[pictures.labels[index]]
+    labels = to_class[np.concatenate(found.labels)]
     first, confidence = top[:, 0], probability[:, 0]
     result = Evaluation(
         images=len(index),
@@ -259,6 +258,7 @@ class _Answers:
     top: list[NDArray[np.int64]] = field(default_factory=list)
     probability: list[NDArray[np.float32]] = field(default_factory=list)
     index: list[NDArray[np.int64]] = field(default_factory=list)
+    labels: list[NDArray[np.int64]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     seen: int = 0
 
@@ -272,6 +272,7 @@ class _Answers:
         self.top.append(top)
         self.probability.append(np.take_along_axis(probabilities, top, axis=1))
         self.index.append(batch["index"].numpy())
+        self.labels.append(batch["labels"].numpy())
 
 
 def _same_classes(one: Answering, other: Answering) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from rich.console import Console
 from squeezekit.data.augment import Augmentation, named_policy
 from squeezekit.data.check import check_pictures
 from squeezekit.data.loader import PictureLoader, make_loader
+from squeezekit.data.shards import ShardSet
 from squeezekit.data.source import PictureSet, open_pictures
 from squeezekit.errors import UserError
 from squeezekit.models import Network, create_model, load_weights
@@ -32,6 +33,7 @@ from squeezekit.train.inherit import inherit_classifier
 from squeezekit.train.module import ClassifierModule
 from squeezekit.train.origin import WEIGHTS, weights_file
 from squeezekit.train.page import write_page
+from squeezekit.train.place import KeepPlace
 from squeezekit.train.plan import Options, Plan, make_plan
 from squeezekit.train.progress import RunProgress
 from squeezekit.train.recipes import Recipe
@@ -100,7 +102,7 @@ def train(
     Parameters
     ----------
     data : str or Path
-        An image folder, a .zip or .tar of one, or the name of an embedded set.
+        An image folder, a .zip or .tar of one, shards, or the name of an embedded set.
     out : str or Path
         The run folder; made here.
     resume : bool
@@ -124,7 +126,8 @@ def train(
     main = getattr(rank_zero_only, "rank", 0) == 0
     console = Console(quiet=True) if not main else console or Console(stderr=True)
     out = Path(out)
-    pictures = open_pictures(data)
+    with progress_bar("opening", console) as advance:
+        pictures = open_pictures(data, progress=advance)
     mark = fingerprint(pictures) if main else ""  # the first process speaks for all
     if resume:
         plan = _resumed(out, asked, pictures.name, mark)
@@ -150,6 +153,9 @@ def train(
     keep = KeepRun(out, _checkpoint(plan, module))
     trainer = _trainer(asked, plan, out, keep, console)
     batches = _Batches(plan, pictures, "auto" if asked.workers is None else asked.workers)
+    if isinstance(pictures, ShardSet):
+        batches.place = KeepPlace(out)
+        trainer.callbacks.append(batches.place)  # type: ignore[attr-defined]
     keep_freed_memory()
     interrupted = False
     with warnings.catch_warnings():
@@ -181,9 +187,15 @@ class _Batches(pl.LightningDataModule):
         super().__init__()
         self.plan, self.pictures, self.workers = plan, pictures, workers
         self.splits = plan.splits(pictures)
+        self.place: KeepPlace | None = None
 
     def train_dataloader(self) -> PictureLoader:
-        return self._loader("train", self.plan.batch_size)
+        assert self.trainer is not None
+        loader = self._loader("train", self.plan.batch_size)
+        # Lightning sets it only after the workers of a resumed run have begun to read.
+        progress: Any = self.trainer.fit_loop.epoch_progress
+        loader.set_epoch(progress.current.processed)
+        return loader
 
     def val_dataloader(self) -> PictureLoader:
         return self._loader("val", max(64, self.plan.batch_size))
@@ -205,6 +217,7 @@ class _Batches(pl.LightningDataModule):
             world_size=world,
             drop_last=part == "train",
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            place=self.place.place(self.trainer) if self.place and part == "train" else None,
         )
 
 

@@ -14,14 +14,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from squeezekit.data.augment import named_policy
 from squeezekit.data.check import BrokenReport
 from squeezekit.data.preparation import Preparation
+from squeezekit.data.shards import Rows, ShardPart
 from squeezekit.data.source import PictureSet
-from squeezekit.data.split import resolve_splits
+from squeezekit.data.split import deal
 from squeezekit.errors import UserError, suggest
 from squeezekit.models import check_picture_size, create_model
 from squeezekit.models.registry import model_spec
@@ -185,9 +185,9 @@ class Plan:
         """The preparation as an object."""
         return Preparation.from_dict(self.preparation)
 
-    def splits(self, pictures: PictureSet) -> dict[str, NDArray[np.int64]]:
+    def splits(self, pictures: PictureSet) -> dict[str, Rows]:
         """Return the pictures that train, choose and judge, without the broken ones."""
-        return resolve_splits(pictures, self.seed, self.val_fraction, self.test_fraction, without=self.broken)
+        return deal(pictures, self.seed, self.val_fraction, self.test_fraction, without=self.broken)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the run folder."""
@@ -229,7 +229,7 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport, mark
     """
     # A tenth chooses the epoch; two thousand pictures tell epochs apart well enough.
     val_fraction = options.val_fraction or min(0.1, 2000 / len(pictures))
-    splits = resolve_splits(pictures, options.seed, val_fraction, options.test_fraction, without=broken.names)
+    splits = deal(pictures, options.seed, val_fraction, options.test_fraction, without=broken.names)
     count = len(splits["train"])
     metaparameters = dict(options.metaparameters)
     if options.weights is not None:
@@ -304,7 +304,7 @@ def _early_size(config: Mapping[str, Any], size: int) -> int | None:
     return early
 
 
-def size_for(pictures: PictureSet, indices: NDArray[np.int64]) -> int:
+def size_for(pictures: PictureSet, indices: Rows) -> int:
     """Return the input size for pictures: the median of their short sides, down to one of :data:`SIZES`."""
     sides = []
     for i in indices[:: max(1, len(indices) // 64)]:
@@ -314,9 +314,13 @@ def size_for(pictures: PictureSet, indices: NDArray[np.int64]) -> int:
     return max((s for s in SIZES if s <= typical), default=SIZES[0])
 
 
-def balance(pictures: PictureSet, indices: NDArray[np.int64], wish: ClassWeights) -> tuple[float, ...] | None:
+def balance(pictures: PictureSet, indices: Rows, wish: ClassWeights) -> tuple[float, ...] | None:
     """Return weights of the classes in the loss: inversely proportional to their pictures, 1 on average."""
-    counts = np.bincount(pictures.labels[indices], minlength=len(pictures.classes))
+    counts = (
+        indices.class_counts
+        if isinstance(indices, ShardPart)
+        else np.bincount(pictures.labels[indices], minlength=len(pictures.classes))
+    )
     if wish == "none" or (wish == "auto" and counts.max() <= 2 * counts.min()):
         return None
     weights = counts.sum() / (len(counts) * np.maximum(counts, 1))

@@ -26,6 +26,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from squeezekit.data.shards import ShardSet
 from squeezekit.data.source import PictureSet
 from squeezekit.errors import UserError
 from squeezekit.files import write_atomically
@@ -39,6 +40,8 @@ CONFIG, LAST, METRICS = "config.json", "last.ckpt", "metrics.csv"
 
 def fingerprint(pictures: PictureSet) -> str:
     """Return a hash of the classes and the pictures' names: the same data, wherever it lies."""
+    if isinstance(pictures, ShardSet):
+        return pictures.fingerprint
     digest = hashlib.sha256(repr(pictures.classes).encode())
     for i in range(len(pictures)):
         digest.update(pictures.picture_name(i).encode("utf-8", "surrogateescape") + b"\0")
