@@ -144,7 +144,21 @@ def render_report(run: RunReport) -> str:
         _broken(run),
         _next(run),
     ]
-    title = _text(f"{run.name} on {run.data}" if run.data else run.name)
+    return page(f"{run.name} on {run.data}" if run.data else run.name, "".join(sections), run.finished)
+
+
+def page(title: str, body: str, finished: str = "") -> str:
+    """Put sections into a page that needs, and may load, nothing else.
+
+    Parameters
+    ----------
+    title
+        As text.
+    body
+        As HTML: what comes of other people went through `_text`.
+    finished
+        When it was made, as it shall be written.
+    """
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -153,13 +167,13 @@ def render_report(run: RunReport) -> str:
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="color-scheme" content="light dark">
-<title>{title}</title>
+<title>{_text(title)}</title>
 <style>{_style()}</style>
 </head>
 <body>
 <main>
-{"".join(sections)}
-<footer>Made by squeezekit{f", {_text(run.finished)}" if run.finished else ""}.</footer>
+{body}
+<footer>Made by squeezekit{f", {_text(finished)}" if finished else ""}.</footer>
 </main>
 </body>
 </html>
