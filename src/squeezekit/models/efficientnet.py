@@ -41,6 +41,7 @@ __all__ = [
     "efficientnet_b5",
     "efficientnet_b6",
     "efficientnet_b7",
+    "stage_layers",
 ]
 
 _PAPER = "arXiv:1905.11946"
@@ -87,6 +88,20 @@ def compound_scaling(
     for name, base in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
         real(name, base, 1, 4)
     return beta**phi, alpha**phi, max(1, round(224 * gamma**phi))
+
+
+def stage_layers(depth_coefficient: float, depth_rounding: str = "up") -> list[int]:
+    """Count the layers of stages 2 to 8; parameters as for :func:`efficientnet`.
+
+    Examples
+    --------
+    >>> stage_layers(1.2), stage_layers(1.2, "nearest")
+    ([2, 3, 3, 4, 4, 5, 2], [1, 3, 2, 4, 3, 5, 1])
+    """
+    layers = [each[-1] for each in BODY]
+    if depth_rounding == "nearest":
+        return scaled_repeats(layers, depth_coefficient)
+    return [math.ceil(depth_coefficient * each) for each in layers]
 
 
 @register(input_size=224, paper=_PAPER)
@@ -184,12 +199,7 @@ def efficientnet(
     features: dict[str, nn.Module] = {
         "stage1": ConvNorm(in_channels, channels, 3, stride=1 if small else 2, norm=norm, activation=nn.SiLU)
     }
-    layers = [each[-1] for each in BODY]
-    depths = (
-        [math.ceil(depth_coefficient * each) for each in layers]
-        if depth_rounding == "up"
-        else scaled_repeats(layers, depth_coefficient)
-    )
+    depths = stage_layers(depth_coefficient, depth_rounding)
     block = 0
     for stage, ((expand_ratio, kernel, stride, width, _), depth) in enumerate(
         zip(BODY, depths, strict=True), 2
