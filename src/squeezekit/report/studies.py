@@ -143,32 +143,41 @@ def _over_cost(
             [100 * (row["test_deviation"] or 0) for row in own],
             fmt="o-" if name else "o",
             color=colours[number % len(colours)],
-            label=name,
+            label=f"{name}: " + ", ".join(row["variant"] for row in own),
             markersize=5,
             capsize=3,
             elinewidth=1,
         )
-    if len(series) > 1:
-        axes.legend(loc="lower right")
     costs = [row[key] for row in rows]
     if costs and max(costs) > 6 * min(costs):
         axes.set_xscale("log")
-    # Labels alternately above and below, from left to right, so that neighbours do not meet.
+    if len(series) > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16))
+    else:
+        _label_points(axes, rows, palette, key, unit)
+    axes.margins(0.12, 0.2)
+    axes.set_xlabel(label)
+    axes.set_ylabel("top-1 on test pictures, %")
+
+
+def _label_points(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], palette: Palette, key: str, unit: float
+) -> None:
+    """Write name and accuracy beyond the ends of the bars, alternately above and below."""
     for place, row in enumerate(sorted(rows, key=lambda row: row[key])):
+        side = 1 if place % 2 == 0 else -1
+        end = row["test_accuracy"] + side * (row["test_deviation"] or 0)
         axes.annotate(
             f"{plain(row['variant'])}\n{percent(row['test_accuracy'])}",
-            (row[key] / unit, 100 * row["test_accuracy"]),
-            xytext=(0, 9 if place % 2 == 0 else -9),
+            (row[key] / unit, 100 * end),
+            xytext=(0, 5 * side),
             textcoords="offset points",
             ha="center",
-            va="bottom" if place % 2 == 0 else "top",
+            va="bottom" if side > 0 else "top",
             fontsize=8,
             color=palette.text,
             parse_math=False,
         )
-    axes.margins(0.12, 0.25)
-    axes.set_xlabel(label)
-    axes.set_ylabel("top-1 on test pictures, %")
 
 
 def _by_name(axes: Axes, rows: Sequence[Mapping[str, Any]], palette: Palette) -> None:

@@ -18,6 +18,9 @@ from squeezekit.report.progress import progress_bar
 
 __all__ = ["Ground", "train_and_measure"]
 
+#: Pictures a step in the quick form: many steps in few epochs.
+_QUICK_BATCH = 32
+
 
 @dataclass
 class Ground:
@@ -60,6 +63,7 @@ class Ground:
                 network,
                 size=variant.size,
                 epochs=self.epochs,
+                batch_size=_QUICK_BATCH if self.quick else None,
                 seed=seed,
                 progress=lambda share: advance(round(100 * share), 100),
             )

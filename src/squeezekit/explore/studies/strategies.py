@@ -224,5 +224,4 @@ STRATEGIES = Study(
     "accuracy with the parameters that are left. The paper argues this, and measures the first two only.",
     figure="names",
     plan=_strategies,
-    pictures_seen=24_000,
 )

@@ -125,7 +125,7 @@ class Study:
     found: str
     figure: Figure
     plan: Callable[[Setting], Plan]
-    pictures_seen: int = 24_000
+    pictures_seen: int = 18_000
     measure: Callable[[Ground, Variant, int], Row] | None = None
 
     def to_dict(self) -> dict[str, Any]:
