@@ -71,5 +71,5 @@ def study(
     console = results()
     console.print(study_table(result))
     for line in verdicts_text(result):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     note(f"table, figure and text: {out / 'study.md'}")

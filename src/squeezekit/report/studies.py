@@ -152,7 +152,9 @@ def _over_cost(
     if costs and max(costs) > 6 * min(costs):
         axes.set_xscale("log")
     if len(series) > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16))
+        legend = axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16))
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     else:
         _label_points(axes, rows, palette, key, unit)
     axes.margins(0.12, 0.2)

@@ -152,6 +152,7 @@ def _fill(study: Study, plan: Plan, folder: StudyFolder, ground: Ground, seeds: 
         ground.console.print(
             f"{folder.path}/: {len(wanted) - len(missing)} of {len(wanted)} rows are there; going on",
             highlight=False,
+            soft_wrap=True,
         )
     started = time.perf_counter()
     for done, (variant, seed) in enumerate(missing, start=1):
@@ -164,6 +165,7 @@ def _fill(study: Study, plan: Plan, folder: StudyFolder, ground: Ground, seeds: 
             + (f", about {duration(left)} left" if done < len(missing) else ""),
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
 
 

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+pytest.importorskip("matplotlib")
+
+from squeezekit.report.plots import png
+from squeezekit.report.studies import study_figure, study_markdown, study_table, verdicts_text
+from squeezekit.report.style import DARK
+
+
+def variant(name: str, **changed: Any) -> dict[str, Any]:
+    return {
+        "variant": name,
+        "series": [""],
+        "paper": "57.5 %",
+        "seeds": 3,
+        "size": 32,
+        "parameters": 48_322,
+        "macs": 3_796_992,
+        "bytes": 193_288,
+        "test_accuracy": 0.847,
+        "test_deviation": 0.012,
+        "train_accuracy": 0.9,
+        "gap_deviation": 0.01,
+        **changed,
+    }
+
+
+def result(figure: str = "size", *variants: dict[str, Any], data: str = "my photos/") -> dict[str, Any]:
+    return {
+        "study": {
+            "name": "bypass",
+            "title": "Bypass",
+            "source": "A paper",
+            "found": "That.",
+            "figure": figure,
+        },
+        "data": data,
+        "threads": 2,
+        "seconds": 125.0,
+        "settings": {
+            "quick": True,
+            "train": 1443,
+            "val": 206,
+            "test": 413,
+            "size": 32,
+            "epochs": 12,
+            "split_seed": 0,
+        },
+        "variants": list(variants),
+        "verdicts": [
+            {"verdict": "agrees", "sentence": "It is so. Here a less b: +2.0 ± 1.0 points: agrees."},
+            {"verdict": "open", "sentence": "It is not."},
+        ],
+    }
+
+
+def test_the_page_says_how_it_was_made_and_what_agrees() -> None:
+    page = study_markdown(
+        result("size", variant("a"), variant("b|c", train_accuracy=None, test_deviation=None))
+    )
+    assert "    squeezekit study bypass 'my photos/' --quick --seeds 3 --out DIR\n" in page
+    assert "1,443 pictures train, 206 choose the epoch, 413 test; 32 pixels, 12 epochs, seeds 0 to 2" in page
+    assert "| a | 48,322 | 3,796,992 | 193 kB | 84.7 ± 1.2\u00a0% | +5.3 | 57.5 % |" in page
+    assert "| b\\|c | 48,322 | 3,796,992 | 193 kB | 84.7\u00a0% | – | 57.5 % |" in page
+    assert "Of 2 claims of the paper 1 agree with these figures, 0 disagree, and 1 cannot be told" in page
+    assert "- ✓ It is so. Here a less b: +2.0 ± 1.0 points: agrees." in page
+
+
+def test_the_table_and_the_verdicts_for_a_terminal() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(study_table(result("size", variant("[red]a"))))
+    assert "[red]a" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert verdicts_text(result())[1] == "? It is not."
+
+
+@pytest.mark.parametrize("figure", ["size", "work", "names"])
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_every_form_of_figure(figure: str, count: int) -> None:
+    series = ["depth", "width"] if figure == "work" else [""]
+    rows = [
+        variant(
+            f"$\\frac{{ {i}",
+            series=series if i == 0 else series[i % len(series) :][:1],
+            macs=10**i,
+            bytes=2**i,
+        )
+        for i in range(1, count + 1)
+    ]
+    drawn = study_figure(result(figure, *rows), DARK)
+    assert png(drawn, dpi=40).startswith(b"\x89PNG")
+    (axes,) = drawn.axes
+    if count and figure != "names":
+        points = {tuple(point) for line in axes.lines for point in line.get_xydata()}
+        assert (rows[0]["bytes"] / 1e3 if figure == "size" else rows[0]["macs"] / 1e6, 84.7) in points
+
+
+def test_points_are_labelled_as_in_the_paper() -> None:
+    drawn = study_figure(result("size", variant("SR = 0.5"), variant("SR = 1", bytes=10**6)))
+    assert [text.get_text() for text in drawn.axes[0].texts] == [
+        "SR = 0.5\n84.7\u00a0%",
+        "SR = 1\n84.7\u00a0%",
+    ]
