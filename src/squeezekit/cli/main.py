@@ -44,6 +44,7 @@ COMMANDS = {
     "export": _Command("squeezekit.cli.export", "Write a network in the format of others: ONNX."),
     "models": _Command("squeezekit.cli.models", "List the networks, or describe one."),
     "explore": _Command("squeezekit.cli.explore", "Search for the network that suits pictures and a budget."),
+    "scale": _Command("squeezekit.cli.scale", "Scale a network: depth, width and resolution together."),
     "cost": _Command("squeezekit.cli.cost", "Count what a network costs: parameters, MACs, memory."),
     "study": _Command("squeezekit.cli.study", "Repeat a study of the papers on your pictures."),
     "demo": _Command("squeezekit.cli.demo", "Do all of it on an embedded data set, in about a minute."),

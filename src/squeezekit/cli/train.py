@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from squeezekit.cli._options import metaparameters
 from squeezekit.cli._output import note, only_json, print_json, results
-from squeezekit.errors import UserError
 
 EXAMPLE = """\
 squeezekit train photos/ --out run/
@@ -76,7 +75,7 @@ def train(
     """
     asked: dict[str, Any] = {
         "model": model,
-        "metaparameters": dict(_metaparameter(word) for word in set_ or []),
+        "metaparameters": metaparameters(set_),
         "recipe": recipe,
         "weights": weights,
         "epochs": epochs,
@@ -111,16 +110,3 @@ def train(
     if run.interrupted:
         note(f"interrupted after {len(run.history)} of {run.plan.epochs} epochs (--resume goes on)")
         raise typer.Exit(130)
-
-
-def _metaparameter(word: str) -> tuple[str, Any]:
-    """Read ``NAME=VALUE``: a number, a boolean, a tuple, or else a word."""
-    name, equals, value = word.partition("=")
-    if not equals or not name.isidentifier():
-        raise UserError(f"--set {word}: expected NAME=VALUE, such as --set squeeze_ratio=0.25")
-    try:
-        return name, ast.literal_eval(
-            {"true": "True", "false": "False", "none": "None"}.get(value.lower(), value)
-        )
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return name, value

@@ -1,8 +1,8 @@
 """Which constants of compound scaling suit a network and these pictures.
 
 EfficientNet (arXiv:1905.11946, section 4, step 1): fix φ = 1, so that the work doubles, and try α, β and γ on
-a grid under α · β² · γ² = 2. Every candidate is trained as briefly as the others, from the same seeds, and its
-work is counted exactly. Validation pictures choose; test pictures only tell what was chosen.
+a grid under α · β² · γ² = 2. Every candidate is trained as briefly as the others, from the same seeds, and
+its work is counted exactly. Validation pictures choose; test pictures only tell what was chosen.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class Search:
     def run(
         self,
         on_training: Callable[[int, int, Compound], Callable[[float], None]] | None = None,
-        on_result: Callable[[int, int, Training], None] | None = None,
+        on_result: Callable[[int, int, Compound, Training], None] | None = None,
     ) -> None:
         """Train what is not trained yet, the baseline first; each result is written as it comes.
 
@@ -217,7 +217,7 @@ class Search:
             Called with (number from 1, how many, the network) before each; gives what is called with the
             share of it that is done.
         on_result
-            Called with (number, how many, the result) after each.
+            Called with (number, how many, the network, the result) after each.
         """
         wanted = self.to_train
         known = {(each.design, each.seed) for each in self.trainings}
@@ -239,7 +239,7 @@ class Search:
             self.trainings.append(result)
             self._write()
             if on_result:
-                on_result(number, len(wanted), result)
+                on_result(number, len(wanted), scaling, result)
 
     def _candidate(self, scaling: Compound) -> Candidate | None:
         seeds = range(self.settings.seed, self.settings.seed + self.settings.seeds)

@@ -98,6 +98,8 @@ class Compound:
         Of the two, counted exactly.
     steps : tuple of Step
         Their factors multiply to :attr:`ratio`.
+    width : float
+        Factor of the channels: β^φ, unless it was mended.
     size_by_equation : int
         Side of the pictures before it was mended.
     """
@@ -109,6 +111,7 @@ class Compound:
     before: Work
     after: Work
     steps: tuple[Step, ...]
+    width: float
     size_by_equation: int
 
     @property
@@ -132,6 +135,12 @@ class Compound:
         return abs(self.departure) <= TOLERANCE
 
     @property
+    def mended(self) -> tuple[str, ...]:
+        """What was moved from where equation 3 puts it: ``"resolution"``, and then ``"width"``."""
+        resolution = ("resolution",) if self.design.size != self.size_by_equation else ()
+        return resolution + (("width",) if self.width != self.bases.beta**self.phi else ())
+
+    @property
     def stages(self) -> list[tuple[Stage, Stage]]:
         """Each stage before and after."""
         return list(zip(self.before.stages, self.after.stages, strict=True))
@@ -148,7 +157,7 @@ class Compound:
             "depth": depth,
             "width": width,
             "resolution": gamma**self.phi,
-            "baseline": _plain(self.baseline, self.before),
+            "baseline": {**_plain(self.baseline, self.before), "metaparameters": self._own()},
             "scaled": _plain(self.design, self.after),
             "flops_ratio": self.ratio,
             "target": self.target,
@@ -156,6 +165,7 @@ class Compound:
             "within_tolerance": self.holds,
             "tolerance": TOLERANCE,
             "size_by_equation": self.size_by_equation,
+            "mended": self.mended,
             "steps": [vars(step) for step in self.steps],
             "stages": [
                 {
@@ -173,6 +183,13 @@ class Compound:
                 for old, new in self.stages
             ],
         }
+
+    def _own(self) -> dict[str, Any]:
+        """The baseline's metaparameters, also those that it leaves as they are and scaling changes."""
+        known = dict(model_spec(self.design.model).metaparameters)
+        own = {**known, **PUBLISHED.get(self.baseline.model, {}), **dict(self.baseline.metaparameters)}
+        shown = {**dict(self.baseline.metaparameters), **dict(self.design.metaparameters)}
+        return {key: own[key] for key in shown}
 
 
 def _plain(design: Design, counted: Work) -> dict[str, Any]:
@@ -232,7 +249,7 @@ def scaled(
     else:
         name = "width_mult" if "width_mult" in known else "width_coefficient"
         meta[name] = _times(meta.get(name, 1.0), width)
-    if model == "alexnet":
+    if model == "alexnet" and meta.get("stem") != "small":
         meta["resolution"] = size  # its fully connected layers are made for one
     return Design.of(model, size, **meta)
 
@@ -276,8 +293,9 @@ def compound(
     """Scale a network by equation 3, count its work, and mend it where it is not 2^φ times the baseline's.
 
     Layers are rounded to the nearest number over all stages together. Where the work is further than
-    :data:`TOLERANCE` from the target then, pictures take the side that brings it nearest: of the three
-    directions resolution has the finest steps, and changes no weight.
+    :data:`TOLERANCE` from the target then, pictures take the side that brings it nearest: that changes no
+    weight. Small pictures have coarse steps (at 32 pixels the last maps are 4 × 4); where no side will do,
+    the channels make good for the rest.
 
     Parameters
     ----------
@@ -303,7 +321,7 @@ def compound(
     depth, width, resolution = (base**phi for base in (bases.alpha, bases.beta, bases.gamma))
     rounding = "up" if as_published else "nearest"
 
-    def at(size: int, depth: float = depth, width: float = width) -> Design:
+    def at(size: int, width: float = width) -> Design:
         return scaled(baseline, depth=depth, width=width, size=size, rounding=rounding)
 
     done = 0
@@ -326,6 +344,10 @@ def compound(
     if not as_published and abs(after.macs / target - 1) > TOLERANCE:
         size = _side(lambda side: counted(at(side)).macs, target, size)
         after = counted(at(size))
+    exact = width
+    if not as_published and abs(after.macs / target - 1) > TOLERANCE:
+        width = _width(lambda factor: counted(at(size, width=factor)).macs, target, exact)
+        wider, after = counted(at(baseline.size, width=width)), counted(at(size, width=width))
     steps = (
         Step(
             "depth",
@@ -333,7 +355,7 @@ def compound(
             deeper.macs / before.macs,
             _why_depth(before.layers, deeper.layers, depth, at(size)),
         ),
-        Step("width", width**2, wider.macs / deeper.macs, _why_width(deeper, wider, width)),
+        Step("width", exact**2, wider.macs / deeper.macs, _why_width(deeper, wider, width, exact)),
         Step(
             "resolution",
             resolution**2,
@@ -341,7 +363,8 @@ def compound(
             _why_resolution(baseline.size * resolution, by_equation, size),
         ),
     )
-    return Compound(baseline, at(size), phi, bases, before, after, steps, by_equation)
+    design = at(size, width=width)
+    return Compound(baseline, design, phi, bases, before, after, steps, width, by_equation)
 
 
 def _side(macs: Callable[[int], int], target: float, wanted: int) -> int:
@@ -372,6 +395,17 @@ def _side(macs: Callable[[int], int], target: float, wanted: int) -> int:
     return best
 
 
+def _width(macs: Callable[[float], int], target: float, wanted: float) -> float:
+    """Find the factor of all channels whose work is nearest to the target, from half to twice `wanted`."""
+    low, high = wanted / 2, wanted * 2
+    tried = {wanted: macs(wanted)}
+    for _ in range(12):
+        middle = round((low + high) / 2, 4)
+        tried[middle] = macs(middle)
+        low, high = (middle, high) if tried[middle] < target else (low, middle)
+    return min(tried, key=lambda factor: abs(math.log(tried[factor] / target)))
+
+
 def _why_depth(before: int, after: int, depth: float, design: Design) -> str:
     if "depth_coefficient" not in dict(design.metaparameters):
         return f"{design.model} has no depth to scale"
@@ -380,13 +414,16 @@ def _why_depth(before: int, after: int, depth: float, design: Design) -> str:
     return f"{before} layers become {after}{rounded}; the first and the last ones stay"
 
 
-def _why_width(before: Work, after: Work, width: float) -> str:
+def _why_width(before: Work, after: Work, width: float, wanted: float) -> str:
     linear = before.linear / before.macs
+    mended = (
+        "" if width == wanted else f"channels × {width:.4g}, not {wanted:.4g}, to make good for the others; "
+    )
     exact = linear * width + (1 - linear) * width**2
     rounding = after.macs / before.macs / exact
     return (
-        f"×{exact:.3f} before rounding: {100 * linear:.0f} % of the work (depthwise, first and last layer) "
-        f"grow with β alone; ×{rounding:.3f} by rounding channels"
+        f"{mended}×{exact:.3f} before rounding: {100 * linear:.0f} % of the work (depthwise, first and last "
+        f"layer) grow with β alone; ×{rounding:.3f} by rounding channels"
     )
 
 
