@@ -2,7 +2,7 @@
 # Makes or mends a virtual environment of this checkout; quick when there is nothing to do.
 #
 #   scripts/environment.sh FOLDER EXTRAS      e.g. .venv train,dev
-#   scripts/environment.sh tools              what the C library is tested with, if it can be installed
+#   scripts/environment.sh tools              what tests run beside Python, if it can be installed
 #   scripts/environment.sh peers FOLDER       .venv as it is, torchvision and onnxruntime (PEERS=all: every peer) on top
 #
 # PYTHON names the interpreter (default: the first of python3, python3.13, ... that is new enough).
@@ -116,21 +116,27 @@ peers_environment() {
   echo "$key $what" >"$stamp"
 }
 
-# What the tests of the C library run: clang with libFuzzer, another processor's compiler and its emulator, valgrind.
-# Never fatal here, since only some tests need them; those say so.
+# What tests run: for the C library clang with libFuzzer, another processor's compiler and its emulator, valgrind; for
+# searches on many machines a PostgreSQL server, which Debian keeps off the path. Never fatal here, since only some tests
+# need them; those say so.
+has_tool() {
+  command -v "$1" >/dev/null || { [ "$1" = postgres ] && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
+}
+
 ensure_tools() {
   local program missing=
-  for program in clang aarch64-linux-gnu-gcc qemu-aarch64 valgrind; do
-    command -v $program >/dev/null || missing="$missing $program"
+  for program in clang aarch64-linux-gnu-gcc qemu-aarch64 valgrind postgres; do
+    has_tool $program || missing="$missing $program"
   done
   if [ -z "$missing" ]; then return; fi
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    say "installing what the C library is tested with:$missing"
+    say "installing what tests need:$missing"
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-      clang libclang-rt-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user valgrind libc6-dbg; } >/dev/null || true
+      clang libclang-rt-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user valgrind libc6-dbg \
+      postgresql; } >/dev/null || true
   fi
   for program in $missing; do
-    command -v "$program" >/dev/null || say "WITHOUT $program: some tests of the C library will be skipped"
+    has_tool "$program" || say "WITHOUT $program: some tests will be skipped"
   done
 }
 

@@ -49,6 +49,9 @@ def explore(
     pictures: Annotated[int | None, typer.Option(help="That train a trial. Default: 10,000.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of a trial. Default: 8.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the pictures in pixels.")] = None,
+    bits: Annotated[
+        float, typer.Option(help="A weight's in the file, to estimate bytes. Fewer allow larger networks.")
+    ] = 2.5,
     seed: Annotated[int, typer.Option(help="Of split, proposals and trainings.")] = 0,
     sampler: Annotated[str, typer.Option(help="tpe, nsgaii or random.")] = "tpe",
     halving: Annotated[
@@ -100,6 +103,7 @@ def explore(
             pictures=pictures,
             epochs=epochs,
             size=size,
+            bits=bits,
             seed=seed,
             sampler=sampler,
             halving=halving,

@@ -29,14 +29,15 @@ from squeezekit.models.squeezenet import stretched
 
 __all__ = ["BITS_A_WEIGHT", "FAMILIES", "Count", "count", "layers"]
 
-#: Bits that a weight takes in a file, biases and multipliers apart. Measured: what `compress` reaches without
-#: a size given, which is as small as answers do not change visibly (benchmarks/explore.py --bits).
-BITS_A_WEIGHT = 4.0
-#: Bits of each output channel: its multiplier (a step on the grid of scales) and its bias.
-BITS_A_CHANNEL = 20.0
-#: Bytes of a node in the graph's section, as coded, and of everything that is there once (heads, checksums,
-#: preparation, metadata).
-BYTES_A_NODE, BYTES_A_FILE = 9, 260
+#: Bits that a weight takes in a file: what `compress` reaches where no size is asked of it, as small as it
+#: gets before answers change. Measured: 2.4 for SqueezeNet v1.0 on ImageNet (docs/benchmarks.md, 370,516 bytes),
+#: 1.8 for a SqueezeNet of 89,000 weights on digits. Networks of less to spare need more.
+BITS_A_WEIGHT = 2.5
+#: Bits of an output channel: 4 of its multiplier, 10 of its bias (the same file of digits).
+BITS_A_CHANNEL = 14.5
+#: Bytes of a node in the graph's section, as coded; and of all that is there once: head, preparation,
+#: metadata.
+BYTES_A_NODE, BYTES_A_FILE = 10, 370
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Count:
     Attributes
     ----------
     bytes : int
-        Of its ``.sqz``, an estimate: :data:`BITS_A_WEIGHT` for each weight, and all that is not a weight.
+        Of its ``.sqz``, an estimate: so many bits for each weight, and all that is not a weight.
     parameters : int
         Trained numbers.
     macs : int
@@ -65,7 +66,7 @@ class Count:
         return asdict(self)
 
 
-def count(design: Design, classes: Iterable[str], channels: int) -> Count:
+def count(design: Design, classes: Iterable[str], channels: int, bits: float = BITS_A_WEIGHT) -> Count:
     """Count a design.
 
     Parameters
@@ -76,6 +77,8 @@ def count(design: Design, classes: Iterable[str], channels: int) -> Count:
         Their names, which are in the file too.
     channels
         Of the pictures.
+    bits
+        That a weight will take in the file.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def count(design: Design, classes: Iterable[str], channels: int) -> Count:
     graph = made.graph()
     shapes = {name: tensor.shape for name, tensor in graph.tensors.items()}
     work = sum(macs(n, [shapes[i] for i in n.inputs], shapes[n.name]) for n in graph.nodes)
-    return Count(made.file_bytes(names), made.parameters, work, plan(graph, "int8").size)
+    return Count(made.file_bytes(names, bits), made.parameters, work, plan(graph, "int8").size)
 
 
 def layers(design: Design, classes: int, channels: int) -> Graph:
@@ -114,8 +117,8 @@ class _Layers:
     def graph(self) -> Graph:
         return Graph(self._input, tuple(self._nodes), self._nodes[-1].name)
 
-    def file_bytes(self, classes: tuple[str, ...]) -> int:
-        bits = self._weights * BITS_A_WEIGHT + self._outputs * BITS_A_CHANNEL
+    def file_bytes(self, classes: tuple[str, ...], bits: float) -> int:
+        bits = self._weights * bits + self._outputs * BITS_A_CHANNEL
         names = sum(len(name.encode("utf-8", "surrogateescape")) + 1 for name in classes)
         return math.ceil(bits / 8) + names + BYTES_A_NODE * len(self._nodes) + BYTES_A_FILE
 

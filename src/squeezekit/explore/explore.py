@@ -10,6 +10,7 @@ from rich.console import Console
 
 from squeezekit.errors import UserError
 from squeezekit.explore.budget import Budget, parse_budget
+from squeezekit.explore.counting import BITS_A_WEIGHT
 from squeezekit.explore.objective import parse_objective
 from squeezekit.explore.page import write_page
 from squeezekit.explore.progress import SearchProgress
@@ -69,6 +70,7 @@ def explore(
     pictures: int | None = None,
     epochs: int | None = None,
     size: int | None = None,
+    bits: float = BITS_A_WEIGHT,
     seed: int = 0,
     sampler: str = "tpe",
     halving: bool = True,
@@ -100,6 +102,9 @@ def explore(
         Of a trial.
     size : int, optional
         Side of the pictures; by default what ``train`` would choose.
+    bits : float
+        That a weight is taken to need in the file, for the bytes of a design. Fewer bits for more weights may
+        well be better: ``compress --max-bytes`` reaches the size in the end.
     seed : int
     halving : bool
         Stop designs that fall behind.
@@ -125,6 +130,8 @@ def explore(
                         ("heartbeat", heartbeat), ("size", size)):  # fmt: skip
         if value is not None and value <= 0:
             raise UserError(f"--{name} {value}: must be more than 0")
+    if not 0.1 <= bits <= 8:
+        raise UserError(f"--bits {bits}: must be from 0.1 to 8")
     if not 0 <= seed < 2**31:
         raise UserError(f"--seed {seed}: must be from 0 to 2147483647")
     if trials is None and minutes is None:
@@ -153,6 +160,7 @@ def explore(
         size=side,
         pictures=pictures or default[1],
         epochs=epochs or default[2],
+        bits=bits,
         data=short.fingerprint,
     )
     out.mkdir(parents=True, exist_ok=True)

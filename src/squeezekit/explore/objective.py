@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from squeezekit.errors import UserError, suggest
 from squeezekit.explore.budget import METRICS
@@ -34,7 +35,7 @@ class Objective:
         return ",".join(self.names)
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Literal["minimize", "maximize"]]:
         """As Optuna names them."""
         return ["minimize" if name in METRICS else "maximize" for name in self.names]
 

@@ -65,6 +65,8 @@ class Settings:
         That train; None: all.
     epochs : int
         Of a trial.
+    bits : float
+        That a weight is taken to need in the file.
     data : str
         Fingerprint of the pictures.
     """
@@ -79,6 +81,7 @@ class Settings:
     size: int
     pictures: int | None
     epochs: int
+    bits: float
     data: str
 
 
@@ -179,7 +182,7 @@ class Search:
         design = self.space.design(parameters)
         if design not in self._costs:
             try:
-                counted = count(design, self.short.classes, self.short.channels)
+                counted = count(design, self.short.classes, self.short.channels, self.settings.bits)
                 self._costs[design] = {k: float(v) for k, v in counted.to_dict().items()}
             except UserError:
                 self._costs[design] = None
@@ -295,10 +298,10 @@ class Search:
 
     def _one(self, trials: int | None) -> None:
         """Ask for one trial and train it."""
-        self._number: int | None = None
+        asked: list[int] = []
 
         def objective(trial: optuna.Trial) -> Any:
-            self._number = trial.number
+            asked.append(trial.number)
             before = [t for t in self.trials(*_CLAIMED) if t.number < trial.number]
             if trials is not None and len(before) >= trials:
                 raise _Superfluous
@@ -309,21 +312,14 @@ class Search:
         except UpdateFinishedTrialError:
             return  # this process stood still for so long that another took the trial up
         except KeyboardInterrupt:
-            self._give_back()
+            for number in asked:  # back into the queue with it
+                RetryHeartbeatStaleTrialCallback()(self.study, self._trial(number))
             raise
-        if self._number is not None:
-            self.watcher.ended(self._trial(self._number))
+        for number in asked:
+            self.watcher.ended(self._trial(number))
 
     def _trial(self, number: int) -> FrozenTrial:
         return next(t for t in self.trials() if t.number == number)
-
-    def _give_back(self) -> None:
-        """Put the trial that was interrupted back into the queue."""
-        if self._number is None:
-            return
-        trial = self._trial(self._number)
-        if trial.state == TrialState.FAIL:
-            RetryHeartbeatStaleTrialCallback()(self.study, trial)
 
     def _drop_unborn(self, lonely: dict[int, float]) -> None:
         """Fail trials whose process died before the heart's first beat: they would count for ever."""

@@ -84,6 +84,8 @@ def pareto_plot(study: StudyReport, palette: Palette = LIGHT) -> Figure | None:
     """Plot accuracy against each cost, with the front; None without a design."""
     if not study.points:
         return None
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
     colours = (palette.validation, palette.average, palette.right, palette.rate)
     models = sorted({point.model for point in study.points})
     names = list(study.costs)
@@ -101,7 +103,10 @@ def pareto_plot(study: StudyReport, palette: Palette = LIGHT) -> Figure | None:
             if name in study.bounds:
                 axes.axvline(study.bounds[name], color=palette.wrong, linewidth=1, linestyle="--")
             axes.set_xscale("log")
-            axes.set_xlabel(f"{name}: {study.costs[name]}{' (seconds)' if name == 'latency' else ''}")
+            axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_xlabel(f"{name}: {study.costs[name]}{', seconds' if name == 'latency' else ''}")
             axes.set_ylabel("val accuracy, %")
         for axes in figure.axes[len(names) :]:
             axes.remove()
