@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezekit.compress.compress import compress
+from squeezekit.compress.pruning import sparse_bytes
 from squeezekit.data.preparation import Preparation
 from squeezekit.errors import UserError
 from squeezekit.explore.studies.baseline import squeezenet_baseline
@@ -75,7 +76,10 @@ def compress_and_measure(ground: Ground, variant: Variant, seed: int) -> Row:
         compress(
             classifier, model, ground.data, method=method, effort=effort, seed=seed, console=ground.console
         )
-        counted, size = cost(read(model).graph), model.stat().st_size
+        graph = read(model).graph
+        counted, size = cost(graph), model.stat().st_size
+        if variant.name == "pruning":
+            size = sparse_bytes(graph)  # as the paper stores it; a .sqz has no sparse float32
     with progress_bar("evaluating", ground.console) as advance:
         top1 = evaluate(model, ground.data, progress=advance).top1
     return Row(
