@@ -6,5 +6,6 @@ compound scaling (arXiv:1905.11946, section 3). Both are here, on the user's own
 ==========  ===========================================================================================
 `design`    `Design`: a network and the side of its pictures, and the command that trains it
 `short`     `ShortTraining`: many networks, trained briefly on the same pictures
+`studies`   the papers' studies, one command each
 ==========  ===========================================================================================
 """
