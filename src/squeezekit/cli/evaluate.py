@@ -25,7 +25,7 @@ def evaluate(
         str, typer.Argument(metavar="MODEL", help="A .sqz, run folder, weight file, or name with --weights.")
     ],
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Image folder, .zip or .tar of one, or 'digits'.")
+        str, typer.Argument(metavar="DATA", help="Image folder, .zip or .tar of one, shards, or 'digits'.")
     ],
     classes: Classes = None,
     against: Annotated[

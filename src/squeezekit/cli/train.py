@@ -20,7 +20,7 @@ squeezekit train photos/ --out run/ --resume
 
 def train(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Image folder, .zip or .tar of one, or 'digits'.")
+        str, typer.Argument(metavar="DATA", help="Image folder, .zip or .tar of one, shards, or 'digits'.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; made here.")],
     model: Annotated[
