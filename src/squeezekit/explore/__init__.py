@@ -6,6 +6,8 @@ compound scaling (arXiv:1905.11946, section 3). Both are here, on the user's own
 ==========  ===========================================================================================
 `design`    `Design`: a network and the side of its pictures, and the command that trains it
 `short`     `ShortTraining`: many networks, trained briefly on the same pictures
+`explore`   the search: `space`, `budget`, `objective`, `sampler`, `halving`, `storage`, `results`, `page`
+`counting`  what a design costs, without a network; `latency`: measured in the engine
 `studies`   the papers' studies, one command each
 ==========  ===========================================================================================
 """
