@@ -120,7 +120,7 @@ def _print_scaling(scaling: Compound, command: str) -> None:
     for table in (scaled_table, stages_table, steps_table):
         console.print(table(values))
     sentence = (
-        f"FLOPS × {scaling.ratio:.3f}, {100 * scaling.departure:+.1f} % from 2^φ = {scaling.target:.3g}"
+        f"FLOPS × {scaling.ratio:.4g}, {100 * scaling.departure:+.1f} % from 2^φ = {scaling.target:.3g}"
     )
     if scaling.mended:
         sentence += f" ({' and '.join(scaling.mended)} moved from equation 3 to meet it)"
@@ -281,8 +281,9 @@ def _keep(values: dict[str, Any], out: Path, plot: Path | None) -> None:
     from squeezekit.report.scaling import search_plot
 
     text = io.StringIO()
-    rows = [{**row, **row.pop("design")} for row in map(dict, values["candidates"])]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    rows = [{**row, **row["design"], **_words(row["design"])} for row in values["candidates"]]
+    columns = [name for name in rows[0] if name != "design"]
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(out / "search.csv", text.getvalue().encode())
@@ -290,6 +291,11 @@ def _keep(values: dict[str, Any], out: Path, plot: Path | None) -> None:
     for path in (out / "search.svg", plot):
         if path is not None:
             save_figure(path, figure)
+
+
+def _words(design: dict[str, Any]) -> dict[str, str]:
+    """Write metaparameters as ``train --set`` takes them, in one cell."""
+    return {"metaparameters": " ".join(f"{key}={value}" for key, value in design["metaparameters"].items())}
 
 
 def _print_search(values: dict[str, Any], out: Path) -> None:
@@ -306,9 +312,12 @@ def _print_search(values: dict[str, Any], out: Path) -> None:
         <= (best["val_error"] ** 2 + row["val_error"] ** 2) ** 0.5
     ]
     constants = ", ".join(f"{name} = {best[name]:g}" for name in ("alpha", "beta", "gamma"))
+    phi = 2 * values["settings"]["phi"]
     console.print(f"best: {constants}", style="green", highlight=False)
     if near:
         note(f"{len(near)} others are as good within the error: more --seeds or --epochs tell them apart")
     console.print(
-        f"squeezekit scale build --search {shlex.quote(str(out))} --phi 2", markup=False, highlight=False
+        f"squeezekit scale build --search {shlex.quote(str(out))} --phi {phi:g}",
+        markup=False,
+        highlight=False,
     )

@@ -48,7 +48,7 @@ def scaled_table(scaling: Row) -> Table:
         ("FLOPS", f"{old['flops']:,}", f"{new['flops']:,}", scaling["flops_ratio"]),
     )
     for name, before, after, ratio in rows:
-        table.add_row(name, before, after, f"× {ratio:.3f}")
+        table.add_row(name, before, after, _times(ratio))
     for key in sorted({*old["metaparameters"], *new["metaparameters"]}):
         before, after = (str(each["metaparameters"].get(key, "–")) for each in (old, new))
         table.add_row(Text(key, "dim"), Text(before, "dim"), Text(after, "" if before != after else "dim"))
@@ -83,7 +83,7 @@ def steps_table(scaling: Row) -> Table:
 
 
 def _times(factor: float, before: str = "") -> str:
-    return f"{before}× {factor:.3f}"
+    return f"{before}× {factor:.4g}"
 
 
 def _signed(share: float) -> str:
@@ -105,7 +105,7 @@ def stages_table(scaling: Row) -> Table:
             _rounded(*stage["channels"]),
             " → ".join(map(str, stage["side"])),
             " → ".join(map(flops_text, stage["flops"])),
-            f"× {stage['ratio']:.2f}",
+            f"× {stage['ratio']:.3g}",
             Text(_signed(departure), "yellow" if off else ""),
         )
     return table
@@ -200,7 +200,7 @@ def _plane(axes: Axes, rows: Sequence[Row], best: Row | None, palette: Palette) 
 
 
 def _bars(axes: Axes, rows: Sequence[Row], search: Row, palette: Palette) -> None:
-    names = ["  ".join(f"{row[name]:.3g}" for name in ("alpha", "beta", "gamma")) for row in rows]
+    names = ["  ".join(f"{row[name]:.2f}" for name in ("alpha", "beta", "gamma")) for row in rows]
     for place, row in enumerate(rows):
         chosen = row == search["best"]
         axes.errorbar(
