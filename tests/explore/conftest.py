@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -64,12 +65,12 @@ def postgresql() -> Iterator[str]:
             time.sleep(0.1)
         yield f"postgresql://squeezekit@127.0.0.1:{port}/postgres"
     finally:
-        server.terminate()
-        server.wait(30)
+        server.send_signal(signal.SIGINT)  # without waiting for those who are still connected
+        server.wait(60)
         shutil.rmtree(home)
 
 
 @pytest.fixture(scope="session")
 def digits() -> ShortTraining:
     """Few pictures, decoded once for all tests."""
-    return ShortTraining("digits", pictures=300, device="cpu", console=Console(quiet=True))
+    return ShortTraining("digits", pictures=150, device="cpu", console=Console(quiet=True))

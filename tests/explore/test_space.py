@@ -52,6 +52,14 @@ def test_small_pictures_have_no_standard_stem_and_large_ones_no_small_one() -> N
     assert "squeezenet.stem" not in Space("squeezenet", 16).distributions()
 
 
+def test_what_makes_no_difference_is_one_design() -> None:
+    space = Space("squeezenet", 32)
+    drawn = {**space.random(np.random.default_rng(0)), "squeezenet.incr_e": 0}
+    assert len({space.design({**drawn, "squeezenet.freq": freq}) for freq in (1, 2, 3, 4)}) == 1
+    drawn |= {"squeezenet.incr_e": 64, "squeezenet.fires": 6}
+    assert len({space.design({**drawn, "squeezenet.freq": freq}) for freq in (1, 2, 3, 4)}) == 4
+
+
 def test_an_unknown_space_is_told() -> None:
     with pytest.raises(UserError, match="no such space; did you mean 'mobilenet'"):
         Space("mobilnet", 32)

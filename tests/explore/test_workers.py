@@ -14,13 +14,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from squeezekit.explore.storage import open_storage
 
-TRIALS = 8
+TRIALS = 7
 EPOCHS = 3
 TINY = (
-    "--budget=bytes<=20k,macs<=300k",
+    "--budget=bytes<=20k,macs<=1M",
     f"--trials={TRIALS}",
     f"--epochs={EPOCHS}",
-    "--pictures=200",
+    "--pictures=100",
     "--size=16",
     "--heartbeat=2",
     "--device=cpu",

@@ -147,8 +147,9 @@ def explore(
         data, pictures=pictures or default[1], seed=seed, device=device, precision=precision, console=console
     )
     side = size or short.size
-    if "macs" not in bounds and objective != "mnasnet":
-        asked = Budget((*asked.bounds, ("macs", float(MACS_A_PIXEL * side * side))))
+    if "macs" not in bounds:
+        most = max(MACS_A_PIXEL * side * side, 4 * (aim.target or 0))
+        asked = Budget((*asked.bounds, ("macs", float(most))))
     settings = Settings(
         space=space,
         objective=str(aim),

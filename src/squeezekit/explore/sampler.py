@@ -93,7 +93,7 @@ class WithinBudget(BaseSampler):
             for each in trials
             if each.number != trial.number and self._complete(each.params)
         }
-        fitting = [each.params for each in trials if self._complete(each.params)] or [self._known]
+        fitting = [self._known, *(each.params for each in trials if self._complete(each.params))]
         given = dict(trial.params)  # of a trial whose worker died while it asked
 
         def good(parameters: Parameters) -> bool:
@@ -134,12 +134,12 @@ class WithinBudget(BaseSampler):
         self._inner.after_trial(study, trial, state, values)
 
     def _near(self, fitting: list[Parameters]) -> Parameters:
-        """Take a design that fits and draw one or two of its parameters anew."""
-        given = dict(fitting[int(self._rng.integers(len(fitting)))])
-        names = [name for name in given if name != "family"]
-        for name in self._rng.choice(names, size=int(self._rng.integers(1, 3)), replace=False):
-            del given[str(name)]
-        return self._space.random(self._rng, given)
+        """Take a design that fits and move one or two of its parameters a few steps."""
+        near = dict(fitting[int(self._rng.integers(len(fitting)))])
+        own = self._space.of(self._space.family(near))
+        for name in self._rng.choice(list(own), size=int(self._rng.integers(1, 3)), replace=False):
+            near[str(name)] = self._space.moved(own[str(name)], near[str(name)], self._rng)
+        return near
 
     def _complete(self, parameters: Mapping[str, Any]) -> bool:
         """Whether parameters are all that a design needs."""

@@ -116,6 +116,15 @@ class Space:
             drawn[name] = given[name] if name in given else _draw(distribution, rng)
         return drawn
 
+    def moved(self, distribution: BaseDistribution, value: Any, rng: np.random.Generator) -> Any:
+        """Return a value some steps beside one of a parameter's; of words, any."""
+        if isinstance(distribution, CategoricalDistribution):
+            return _draw(distribution, rng)
+        assert isinstance(distribution, (IntDistribution, FloatDistribution))
+        assert distribution.step is not None
+        beside = value + int(rng.integers(-3, 4)) * distribution.step
+        return min(max(beside, distribution.low), distribution.high)
+
     def family(self, parameters: Mapping[str, Any]) -> str:
         """Return the family that parameters are of."""
         return str(parameters["family"]) if len(self.families) > 1 else self.families[0]
@@ -136,6 +145,11 @@ class Space:
             size = self._sizes()[_RESOLUTIONS.index(own.pop("resolution"))]
         if family == "squeezenet":
             own["pools"] = _pools(own["fires"], own.pop("pool_count"), own.pop("downsampling"))
+            # What makes no difference is written one way, so that no network is tried twice.
+            if own["incr_e"] == 0 or own["freq"] >= own["fires"]:
+                own["incr_e"], own["freq"] = 0, 1
+            if own.get("stem") == "small":
+                own["conv1_kernel"] = 3
         if family == "efficientnet":
             own["depth_rounding"] = "nearest"  # rounding up cannot go far below the baseline
         own = {k: round(v, 4) if isinstance(v, float) else v for k, v in own.items()}
