@@ -115,10 +115,12 @@ def _tell(index: Index, where: str, as_json: bool, broken: list[str] | None = No
         return
     from rich.table import Table
 
-    table = Table(title=f"{where}: {len(index.classes)} classes")
+    table = Table()
     for name in ("split", "shards", "pictures", "MB"):
         table.add_column(name, justify="left" if name == "split" else "right")
     for split, pictures in splits.items():
         held = [s for s in index.shards if (s.split or "all") == split]
         table.add_row(split, str(len(held)), f"{pictures:,}", f"{sum(s.bytes for s in held) / 1e6:,.1f}")
-    results().print(table)
+    console = results()
+    console.print(f"{where}: {len(index.classes)} classes", markup=False, highlight=False)
+    console.print(table)

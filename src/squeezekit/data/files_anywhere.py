@@ -159,8 +159,8 @@ def read(path: str, start: int = 0, length: int | None = None) -> bytes:
                 file.seek(start)
                 return _whole(file, length)
         system, inside = _system(path)
-        stop = None if length is None else start + length
-        return bytes(system.cat_file(inside, start=start, end=stop))
+        piece = {} if length is None else {"start": start, "end": start + length}
+        return bytes(system.cat_file(inside, **piece))
 
 
 def _whole(file: Any, length: int) -> bytes:

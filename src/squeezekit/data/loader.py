@@ -36,6 +36,7 @@ __all__ = [
     "make_loader",
     "quiet",
     "training_picture",
+    "without_empty",
 ]
 
 #: One epoch's turn of one picture: (epoch, position among the loader's indices).
@@ -202,10 +203,11 @@ class PictureLoader(DataLoader[dict[str, Any]]):
 
     def __iter__(self) -> Any:
         batches = super().__iter__()
-        return _without_empty(batches) if self.skip_empty else batches
+        return without_empty(batches) if self.skip_empty else batches
 
 
-def _without_empty(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def without_empty(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Pass over batches without any picture; what they have to say comes with the next one."""
     broken: list[str] = []
     for batch in batches:
         broken += batch["broken"]

@@ -15,6 +15,7 @@ from squeezekit.data.loader import (
     evaluation_picture,
     quiet,
     training_picture,
+    without_empty,
 )
 from squeezekit.data.picture import PictureError
 from squeezekit.data.preparation import Preparation
@@ -123,7 +124,8 @@ class ShardLoader(PictureLoader):
     """As a :class:`~squeezekit.data.loader.PictureLoader`, and stops with one line at a damaged shard."""
 
     def __iter__(self) -> Any:
-        return _without_faults(super().__iter__() if self.skip_empty else DataLoader.__iter__(self))
+        batches = _without_faults(DataLoader.__iter__(self))
+        return without_empty(batches) if self.skip_empty else batches
 
 
 def _without_faults(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

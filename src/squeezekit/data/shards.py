@@ -127,7 +127,7 @@ class ShardSet(PictureSet):
     def nbytes(self) -> int:
         """What it weighs in memory, in bytes, without the tables of the shards read last."""
         names = (*self.classes, *(shard.path + shard.table for shard in self.index.shards))
-        return self.starts.nbytes + sum(len(name) + 200 for name in names)
+        return self.starts.nbytes + sum(len(name) + 80 for name in names)
 
     def subset(self, indices: NDArray[np.integer]) -> PictureSet:
         """Return the set of some of the pictures."""

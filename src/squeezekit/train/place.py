@@ -82,7 +82,7 @@ class KeepPlace(Callback):
             "batch": done if within else 0,
             "processes": trainer.world_size,
             "streams": trainer.train_dataloader.dataset.dealing.streams,  # type: ignore[union-attr]
-            "sums": [float(x) for x in sums],
+            "sums": [float(x) for x in sums] if within else [],
         }
 
     def on_load_checkpoint(
