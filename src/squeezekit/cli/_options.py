@@ -36,8 +36,7 @@ def _metaparameter(word: str) -> tuple[str, Any]:
     if not equals or not name.isidentifier():
         raise UserError(f"--set {word}: expected NAME=VALUE, such as --set squeeze_ratio=0.25")
     try:
-        return name, ast.literal_eval(
-            {"true": "True", "false": "False", "none": "None"}.get(value.lower(), value)
-        )
+        # Not none: that is a word, of bypass.
+        return name, ast.literal_eval({"true": "True", "false": "False"}.get(value.lower(), value))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return name, value
