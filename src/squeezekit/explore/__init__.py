@@ -9,5 +9,6 @@ compound scaling (arXiv:1905.11946, section 3). Both are here, on the user's own
 `explore`   the search: `space`, `budget`, `objective`, `sampler`, `halving`, `storage`, `results`, `page`
 `counting`  what a design costs, without a network; `latency`: measured in the engine
 `studies`   the papers' studies, one command each
+`scaling`   `compound`: depth, width and resolution together (EfficientNet's equation 3), mended to 2^φ
 ==========  ===========================================================================================
 """

@@ -189,7 +189,7 @@ class Compound:
         known = dict(model_spec(self.design.model).metaparameters)
         own = {**known, **PUBLISHED.get(self.baseline.model, {}), **dict(self.baseline.metaparameters)}
         shown = {**dict(self.baseline.metaparameters), **dict(self.design.metaparameters)}
-        return {key: own[key] for key in shown}
+        return {key: list(own[key]) if isinstance(own[key], tuple) else own[key] for key in shown}
 
 
 def _plain(design: Design, counted: Work) -> dict[str, Any]:
