@@ -275,7 +275,7 @@ def scaled(make: Callable[[float], Any], limit: float, classes: list[str], weigh
             low = middle
         else:
             high = middle
-    return make(low)
+    return make(int(1000 * low) / 1000)
 
 
 def cifar10(
