@@ -24,7 +24,7 @@ def put(name: str, study: Path) -> None:
     figure = f"study-{name}.svg"
     shutil.copyfile(study / "study.svg", PAGE.parent / figure)
     text = (study / "study.md").read_text(encoding="utf-8").replace("(study.svg)", f"({figure})")
-    body = text.split("\n", 4)[4].strip()  # without title and source, which the page has
+    body = text.split("\n", 4)[4].strip("\n")  # without title and source, which the page has
     page = PAGE.read_text(encoding="utf-8")
     mark = re.compile(rf"(<!-- study {name} -->\n).*?(<!-- end -->)", re.DOTALL)
     PAGE.write_text(mark.sub(lambda match: f"{match[1]}{body}\n{match[2]}", page), encoding="utf-8")

@@ -31,7 +31,7 @@ def variant(name: str, **changed: Any) -> dict[str, Any]:
     }
 
 
-def result(figure: str = "size", *variants: dict[str, Any], data: str = "my photos/") -> dict[str, Any]:
+def result(figure: str = "size", *variants: dict[str, Any]) -> dict[str, Any]:
     return {
         "study": {
             "name": "bypass",
@@ -40,7 +40,7 @@ def result(figure: str = "size", *variants: dict[str, Any], data: str = "my phot
             "found": "That.",
             "figure": figure,
         },
-        "data": data,
+        "command": "squeezekit study bypass photos/ --out DIR",
         "threads": 2,
         "seconds": 125.0,
         "settings": {
@@ -64,8 +64,10 @@ def test_the_page_says_how_it_was_made_and_what_agrees() -> None:
     page = study_markdown(
         result("size", variant("a"), variant("b|c", train_accuracy=None, test_deviation=None))
     )
-    assert "    squeezekit study bypass 'my photos/' --quick --seeds 3 --out DIR\n" in page
-    assert "1,443 pictures train, 206 choose the epoch, 413 test; 32 pixels, 12 epochs, seeds 0 to 2" in page
+    assert "    squeezekit study bypass photos/ --out DIR\n" in page
+    assert (
+        "1,443 pictures train, 206 choose the epoch, 413 test; 32 pixels, 12 epochs; seeds: 3, on one" in page
+    )
     assert "| a | 48,322 | 3,796,992 | 193 kB | 84.7 ± 1.2\u00a0% | +5.3 | 57.5 % |" in page
     assert "| b\\|c | 48,322 | 3,796,992 | 193 kB | 84.7\u00a0% | – | 57.5 % |" in page
     assert "Of 2 claims of the paper 1 agree with these figures, 0 disagree, and 1 cannot be told" in page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,20 +69,16 @@ def study_markdown(result: Study) -> str:
     """Write a study as a page of Markdown: how it was made, table, figure, agreement."""
     study, settings = result["study"], result["settings"]
     seeds = max((row["seeds"] for row in result["variants"]), default=0)
-    quick = " --quick" if settings["quick"] else ""
-    command = (
-        f"squeezekit study {study['name']} {shlex.quote(result['data'])}{quick} --seeds {seeds} --out DIR"
-    )
     counts = {verdict: sum(v["verdict"] == verdict for v in result["verdicts"]) for verdict in _MARKS}
     lines = [
         f"# {study['title']}",
         "",
         f"{study['source']}. {study['found']}",
         "",
-        f"    {command}",
+        f"    {result['command']}",
         "",
         f"{settings['train']:,} pictures train, {settings['val']:,} choose the epoch, {settings['test']:,} "
-        f"test; {settings['size']} pixels, {settings['epochs']} epochs, seeds 0 to {seeds - 1} on one split "
+        f"test; {settings['size']} pixels, {settings['epochs']} epochs; seeds: {seeds}, on one split "
         f"(seed {settings['split_seed']}). {duration(result['seconds'])} of training on {result['threads']} "
         f"{'thread' if result['threads'] == 1 else 'threads'}. Mean ± deviation over the seeds.",
         "",

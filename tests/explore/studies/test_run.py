@@ -37,7 +37,9 @@ def test_a_study_leaves_table_figure_and_text(done: tuple[Path, dict[str, Any]])
         assert int(row["bytes"]) == kept["bytes"] == 4 * kept["parameters"]
         assert float(row["test_accuracy"]) == kept["test_accuracy"]
     text = (out / "study.md").read_text(encoding="utf-8")
-    assert "squeezekit study bypass digits --quick" in text
+    assert (
+        "    squeezekit study bypass digits --quick --seeds 1 --epochs 6 --pictures 400 --out DIR\n" in text
+    )
     assert "| simple bypass |" in text
     assert "Of 3 claims of the paper" in text
     assert "</svg>" in (out / "study.svg").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ def run_study(
     )
     ground = Ground(training, epochs, options.quick, folder.path, console, str(data), options.model)
     _fill(study, plan, folder, ground, options.seeds)
-    return _finish(study, plan, folder, str(data), options.seeds)
+    return _finish(study, plan, folder, str(data), options)
 
 
 def _fill(study: Study, plan: Plan, folder: StudyFolder, ground: Ground, seeds: int) -> None:
@@ -169,14 +170,18 @@ def _fill(study: Study, plan: Plan, folder: StudyFolder, ground: Ground, seeds: 
         )
 
 
-def _finish(study: Study, plan: Plan, folder: StudyFolder, data: str, seeds: int) -> dict[str, Any]:
+def _finish(
+    study: Study, plan: Plan, folder: StudyFolder, data: str, options: StudyOptions
+) -> dict[str, Any]:
     """Write table, figure and text, of the seeds that were asked for."""
     order = {variant.name: place for place, variant in enumerate(plan.variants)}
     rows = sorted(
-        (row for row in folder.rows if row.seed < seeds), key=lambda row: (order[row.variant], row.seed)
+        (row for row in folder.rows if row.seed < options.seeds),
+        key=lambda row: (order[row.variant], row.seed),
     )
     result = {
         "study": {**study.to_dict(), "figure": study.figure},
+        "command": _command(study.name, data, options),
         "data": data,
         "threads": torch.get_num_threads(),
         "seconds": sum(row.seconds for row in rows),
@@ -195,3 +200,15 @@ def _finish(study: Study, plan: Plan, folder: StudyFolder, data: str, seeds: int
     with write_atomically(folder.path / "study.md") as temporary:
         temporary.write_text(study_markdown(result), encoding="utf-8")
     return result
+
+
+def _command(name: str, data: str, options: StudyOptions) -> str:
+    """Return the line for a shell that makes the same study again."""
+    words = ["squeezekit", "study", name, data]
+    if options.quick:
+        words.append("--quick")
+    for option in ("seeds", "epochs", "pictures", "size", "model"):
+        value = getattr(options, option)
+        if value is not None:
+            words += [f"--{option}", str(value)]
+    return shlex.join([*words, "--out", "DIR"])
