@@ -60,6 +60,7 @@ _TRAIN_EXTRA = {
     "pytorch_lightning",
     "safetensors",
     "sklearn",
+    "sqlalchemy",
     "tensorboard",
     "torch",
     "torchmetrics",
