@@ -205,8 +205,9 @@ def draw(table: list[dict[str, Any]], checked: dict[str, Any] | None, machine: M
             right.set_xticks(
                 range(len(rows)),
                 [f"{row['network']}\n{row['batch']} pictures" for row in rows],
-                fontsize=8,
+                fontsize=7,
             )
+            right.set_ylim(top=1.3 * max(1000 * row["two_processes_seconds"] for row in rows))
             right.set_ylabel("ms a step")
             right.set_title("The check, on this machine")
             right.legend(fontsize=8)
