@@ -256,7 +256,7 @@ class ShortTraining:
         return self.accuracy(network, size or self.size, "test")
 
     def accuracy(self, network: nn.Module, size: int, part: str) -> float:
-        """Return the top-1 accuracy, 0 to 1, on ``"train"``, ``"val"`` or ``"test"``, without augmentation."""
+        """Return the top-1 accuracy, 0 to 1, on ``"train"``, ``"val"`` or ``"test"``, not augmented."""
         device = _device(self.device)
         network = network.eval().to(device)
         normalise = Normalise(Preparation(size)).to(device)
