@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from squeezekit.compress.best import EFFORTS, Calibrated, _matrix, _rows, calibrate, price_of, quantize
+from squeezekit.compress.best import Calibrated, _matrix, _rows, calibrate, price_of, quantize
 from squeezekit.compress.canonical import canonical
+from squeezekit.compress.compress import EFFORTS
 from squeezekit.compress.layers import layers
 from squeezekit.compress.material import gather
 from squeezekit.compress.rates import Rates, classes
@@ -156,9 +157,9 @@ def trade(calibrated: Calibrated, judges: NDArray[np.uint8]) -> Figure:
         price = price_of(calibrated, bits * count, ignore)
         add("one price for a bit", {n.name: uncompensated(calibrated, n, price) for n in found})
         add("… and errors made good", {n.name: calibrated.round(n, price) for n in found})
-        whole, spent = quantize(calibrated, price, EFFORTS["default"], ignore)
+        made = quantize(calibrated, price, EFFORTS["default"][0], ignore)
         curves.setdefault("… fitted stage by stage, int8 throughout", []).append(
-            (spent / count, divergence(answers, run(whole, judges)))
+            (made.bits / count, divergence(answers, run(made.graph(calibrated), judges)))
         )
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     axis = figure.subplots()

@@ -13,7 +13,7 @@ import torch
 
 from squeezekit import format as sqz
 from squeezekit.compress import best
-from squeezekit.compress.best import Calibrated, Effort, calibrate, price_for, quantize
+from squeezekit.compress.best import Calibrated, calibrate, price_for
 from squeezekit.compress.calibration import moments
 from squeezekit.compress.canonical import canonical
 from squeezekit.compress.layers import layers
@@ -23,11 +23,17 @@ from squeezekit.graph.to_torch import to_torch
 
 PREPARATION = {"size": 32, "mean": [0, 0, 0], "scale": [1, 1, 1]}
 HALF = 32  # the first pictures calibrate, the others judge
-ONE, STAGES, TUNED = Effort(1, 0), Effort(4, 0), Effort(3, 12)
+ONE, STAGES = 1, 4
 
 
 def ignore(_done: int, _total: int) -> None:
     """Nobody watches."""
+
+
+def quantize(calibrated: Calibrated, price: float, stages: int) -> tuple[Graph, float]:
+    """Quantize, and give the graph and its bits."""
+    made = best.quantize(calibrated, price, stages, ignore)
+    return made.graph(calibrated), made.bits
 
 
 class Watch:
@@ -88,7 +94,7 @@ def test_price_against_loss(calibrated: Calibrated, photographs: np.ndarray) -> 
     graph = calibrated.graph
     bits, changes, shares = [], [], []
     for wanted in (6, 3.5, 1.5, 0.1):
-        ours, spent = quantize(calibrated, price_for(calibrated, wanted), STAGES, ignore)
+        ours, spent = quantize(calibrated, price_for(calibrated, wanted), STAGES)
         assert ours.is_int8
         change, share = judge(graph, ours, photographs[HALF:])
         bits.append(spent / count(graph))
@@ -105,7 +111,7 @@ def test_price_against_loss(calibrated: Calibrated, photographs: np.ndarray) -> 
 
 def test_the_file_is_as_small_as_told(calibrated: Calibrated, tmp_path: Path) -> None:
     for price in (1e-7, 1e-5):
-        ours, spent = quantize(calibrated, price, ONE, ignore)
+        ours, spent = quantize(calibrated, price, ONE)
         path = tmp_path / "model.sqz"
         sqz.write(path, sqz.Model(ours, PREPARATION))
         assert same(sqz.read(path).graph, ours)
@@ -137,23 +143,20 @@ def test_better_than_rounding_to_the_nearest(
     low, high = -24.0, -8.0
     for _ in range(7):  # the price that buys as much
         middle = (low + high) / 2
-        ours, bits = quantize(calibrated, 2.0**middle, ONE, ignore)
+        ours, bits = quantize(calibrated, 2.0**middle, ONE)
         low, high = (middle, high) if bits > spent else (low, middle)
-    ours, bits = quantize(calibrated, 2.0**high, STAGES, ignore)
+    ours, bits = quantize(calibrated, 2.0**high, STAGES)
     assert bits < 1.03 * spent
     change, _ = judge(graph, ours, photographs[HALF:])
     assert change < 0.7 * plain
 
 
-@pytest.mark.parametrize("effort", [STAGES, TUNED])
-def test_the_same_bytes_again(
-    effort: Effort, known: Callable[[str], Calibrated], photographs: np.ndarray
-) -> None:
+def test_the_same_bytes_again(known: Callable[[str], Calibrated], photographs: np.ndarray) -> None:
     calibrated = known("mobilenet_v2")
     again = calibrate(calibrated.graph, photographs[:HALF], ignore)
     files = []
     for each in (calibrated, again):
-        ours, _ = quantize(each, price_for(each, 2), effort, ignore)
+        ours, _ = quantize(each, price_for(each, 2), STAGES)
         files.append(sqz.dumps(sqz.Model(ours, PREPARATION)))
     assert files[0] == files[1]
 
@@ -165,7 +168,7 @@ def test_few_pictures_are_not_believed(known: Callable[[str], Calibrated], photo
     seen = calibrated.moments["wide"]
     assert seen.count == HALF < wide.weights["weight"].shape[1] / 10
     assert torch.linalg.matrix_rank(seen.centred()[0], rtol=1e-5)[0] < HALF
-    ours, bits = quantize(calibrated, price_for(calibrated, 2.5), STAGES, ignore)
+    ours, bits = quantize(calibrated, price_for(calibrated, 2.5), STAGES)
     assert bits < 3 * count(calibrated.graph)
     change, share = judge(calibrated.graph, ours, photographs[HALF:])
     assert change < 0.01
@@ -180,9 +183,9 @@ def test_progress(networks: Mapping[str, Graph], photographs: np.ndarray) -> Non
         watch = Watch()
         calibrated = calibrate(graph, pictures, watch)
         watch.check()
-        for effort in (ONE, STAGES, TUNED):
+        for stages in (ONE, STAGES):
             watch = Watch()
-            quantize(calibrated, 1e-4, effort, watch)
+            best.quantize(calibrated, 1e-4, stages, watch)
             watch.check()
 
 
@@ -281,7 +284,7 @@ def test_names_that_torch_has_for_itself(photographs: np.ndarray) -> None:
     )
     graph = canonical(Graph(Tensor("input", (3, 32, 32)), nodes, "train"))
     calibrated = calibrate(graph, photographs[:HALF], ignore)
-    ours, _ = quantize(calibrated, 1e-12, Effort(2, 4), ignore)
+    ours, _ = quantize(calibrated, 1e-12, 2)
     assert judge(graph, ours, photographs[HALF:])[1] > 0.9
 
 
@@ -295,7 +298,7 @@ def test_pictures_that_tell_nothing(
         "one": photographs[:1],
     }[kind]
     calibrated = calibrate(networks["mobilenet_v2" if kind == "one" else "medley"], pictures, ignore)
-    ours, bits = quantize(calibrated, price_for(calibrated, 3), Effort(2, 4), ignore)
+    ours, bits = quantize(calibrated, price_for(calibrated, 3), 2)
     assert np.isfinite(run(ours, photographs[:4])).all()
     assert np.isfinite(bits)
 
@@ -314,7 +317,7 @@ def test_layers_that_are_dead(networks: Mapping[str, Graph], photographs: np.nda
         nodes.append(node)
     damaged = replace(graph, nodes=tuple(nodes))
     calibrated = calibrate(damaged, photographs[:HALF], ignore)
-    ours, _ = quantize(calibrated, price_for(calibrated, 5), STAGES, ignore)
+    ours, _ = quantize(calibrated, price_for(calibrated, 5), STAGES)
     change, _ = judge(damaged, ours, photographs[HALF:])
     assert change < 0.05
     assert same(sqz.loads(sqz.dumps(sqz.Model(ours, PREPARATION))).graph, ours)

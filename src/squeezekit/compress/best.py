@@ -5,9 +5,9 @@
    (:func:`~squeezekit.compress.calibration.importance`). One price of a bit, λ, for the whole network then
    gives every layer its bits.
 3. Stage by stage, from the picture on: fit the layers to the inputs that the quantized network gives them,
-   round them (:mod:`~squeezekit.compress.rounding`), correct their biases, and let the layers behind learn to
-   live with it (:mod:`~squeezekit.compress.tuning`).
-4. Write it in integers (:mod:`~squeezekit.compress.integers`).
+   round them (:mod:`~squeezekit.compress.rounding`) and correct their biases.
+4. Where there are thousands of pictures, learn (:mod:`~squeezekit.compress.learning`).
+5. Write it in integers (:mod:`~squeezekit.compress.integers`).
 """
 
 from __future__ import annotations
@@ -36,30 +36,27 @@ from squeezekit.compress.integers import int8_graph, rounded_weight
 from squeezekit.compress.layers import layers
 from squeezekit.compress.ranges import logits_node, quantizations, together
 from squeezekit.compress.rounding import Rounded, nearest_bits, round_weights
-from squeezekit.compress.tuning import tune
 from squeezekit.graph.graph import INPUT, Graph, Node, Quantization
 from squeezekit.graph.to_torch import GraphModule, to_torch
 
-__all__ = ["EFFORTS", "Calibrated", "Effort", "calibrate", "predicted_loss", "price_of", "quantize"]
+__all__ = ["Calibrated", "Quantized", "calibrate", "predicted_loss", "price_of", "quantize"]
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How much work to spend.
+class Quantized:
+    """What is chosen for every layer: whole weights, and biases in real numbers."""
 
-    Attributes
-    ----------
-    stages : int
-        Parts of the network that are rounded one after the other.
-    steps : int
-        Of tuning, in all.
-    """
+    rounded: Mapping[str, Rounded]
+    biases: Mapping[str, Tensor]
 
-    stages: int
-    steps: int
+    @property
+    def bits(self) -> float:
+        """Bits of all weights, by the estimate."""
+        return sum(each.bits for each in self.rounded.values())
 
-
-EFFORTS = {"low": Effort(1, 0), "default": Effort(8, 0), "high": Effort(64, 0)}
+    def graph(self, calibrated: Calibrated) -> Graph:
+        """Return the int8 graph."""
+        return int8_graph(calibrated.graph, calibrated.values, self.rounded, self.biases)
 
 
 @dataclass(frozen=True)
@@ -77,16 +74,15 @@ class Calibrated:
         weight = _matrix(node.dense("weight"), node)
         return _round(weight, self.moments[node.name].believed(), self.importance[node.name], node, price)
 
-    def empty(self) -> Graph:
-        """Return the int8 graph with all weights zero."""
+    def empty(self) -> Quantized:
+        """Return all weights as zero."""
         found = layers(self.graph)
         rounded = {}
         for node in found:
             filters = node.weights["weight"].shape[0]
             zeros = torch.zeros((filters, node.weights["weight"].size // filters), dtype=torch.int64)
             rounded[node.name] = Rounded(zeros, torch.ones(filters, dtype=torch.float64), 0.0, 0.0)
-        biases = {node.name: torch.from_numpy(node.dense("bias").copy()) for node in found}
-        return int8_graph(self.graph, self.values, rounded, biases)
+        return Quantized(rounded, {node.name: torch.from_numpy(node.dense("bias").copy()) for node in found})
 
     def nearest(self, node: Node, price: float) -> float:
         """Estimate the bits of a layer at a price, quickly."""
@@ -174,11 +170,9 @@ def price_for(calibrated: Calibrated, bits: float) -> float:
 def quantize(
     calibrated: Calibrated,
     price: float,
-    effort: Effort,
+    stages: int,
     advance: Callable[[int, int], None],
-    *,
-    seed: int = 0,
-) -> tuple[Graph, float]:
+) -> Quantized:
     """Quantize at a price.
 
     Parameters
@@ -187,21 +181,13 @@ def quantize(
         What :func:`calibrate` returned.
     price : float
         λ: nats of KL divergence that a bit must save.
-    effort : Effort
-
-    Returns
-    -------
-    Graph
-        int8.
-    float
-        Bits of all weights, by the estimate.
+    stages : int
+        Parts of the network that are rounded one after the other.
     """
     graph, pictures = calibrated.graph, calibrated.pictures
     found = layers(graph)
-    stages = _stages(found, effort.stages)
-    each = effort.steps // max(1, len(stages) - 1)
-    batch = min(16, len(pictures))
-    done, total = 0, len(stages) * len(pictures) + each * (len(stages) - 1) * batch
+    parts = _stages(found, stages)
+    done, total = 0, len(parts) * len(pictures)
 
     def count(more: int) -> None:
         nonlocal done
@@ -211,31 +197,14 @@ def quantize(
     teacher, student = to_torch(graph).requires_grad_(False), to_torch(graph).requires_grad_(False)
     quantized_values(student, graph, calibrated.values)
     rounded: dict[str, Rounded] = {}
-    for stage, members in enumerate(stages):
-        last = stage == len(stages) - 1
-        # Tuned weights are fitted to nothing more, but for the last ones: their sums are the answers.
-        origin = teacher if last or stage == 0 or not each else None
-        seen = moments(student, origin, members, pictures, count)
+    for members in parts:
+        seen = moments(student, teacher, members, pictures, count)
         for node in members:
             rounded[node.name] = _fit(
-                node, student, origin, seen[node.name], calibrated.importance[node.name], price
+                node, student, teacher, seen[node.name], calibrated.importance[node.name], price
             )
-        if last:
-            break
-        tune(
-            graph,
-            student,
-            teacher,
-            pictures,
-            set(rounded),
-            steps=each,
-            rate=2e-3,
-            advance=count,
-            batch_size=batch,
-            seed=seed * 1000 + stage,
-        )
     biases = {node.name: student.part(node.name).get_parameter("bias").detach() for node in found}
-    return int8_graph(graph, calibrated.values, rounded, biases), sum(r.bits for r in rounded.values())
+    return Quantized(rounded, biases)
 
 
 #: How strongly a layer is held to the weights it has while it is fitted to its new inputs.
@@ -319,7 +288,8 @@ def _fit(
 
 def _round(weight: Tensor, covariance: Tensor, importance: Tensor, node: Node, price: float) -> Rounded:
     rounded = round_weights(weight, covariance, _rows(importance, node), price)
-    rounded.q = rounded.q.reshape(len(importance), -1)
+    for name in ("q", "value", "cost"):
+        setattr(rounded, name, getattr(rounded, name).reshape(len(importance), -1))
     return rounded
 
 

@@ -15,11 +15,19 @@ import numpy as np
 from rich.console import Console
 
 from squeezekit import __version__
-from squeezekit.compress.best import EFFORTS, Calibrated, calibrate, predicted_loss, price_of, quantize
+from squeezekit.compress.best import (
+    Calibrated,
+    Quantized,
+    calibrate,
+    predicted_loss,
+    price_of,
+    quantize,
+)
 from squeezekit.compress.canonical import canonical
 from squeezekit.compress.deep_compression import deep_compress
 from squeezekit.compress.judging import Judges, drop
 from squeezekit.compress.layers import layers
+from squeezekit.compress.learning import learn
 from squeezekit.compress.material import Material, gather, noise
 from squeezekit.compress.pruning import prune, prune_and_retrain
 from squeezekit.compress.retraining import retrain
@@ -29,11 +37,13 @@ from squeezekit.errors import UserError, suggest
 from squeezekit.files import write_bytes
 from squeezekit.format import Model, dumps
 from squeezekit.format.weights import Coding
+from squeezekit.graph.cost import cost
 from squeezekit.graph.from_torch import from_torch
 from squeezekit.graph.graph import Graph
 from squeezekit.graph.passes import drop_noops, fold_batch_norm, fuse_activations, pool_late, prepare
 from squeezekit.report.progress import progress_bar
 from squeezekit.train.classifier import Classifier, load_classifier
+from squeezekit.train.fit import bf16_pays
 from squeezekit.train.stored import TRAINING, IntegerClassifier
 
 __all__ = ["METHODS", "Compression", "compress"]
@@ -41,6 +51,10 @@ __all__ = ["METHODS", "Compression", "compress"]
 Method = Literal["best", "deep-compression", "pruning", "svd"]
 METHODS: tuple[str, ...] = get_args(Method)
 
+#: How much work to spend: parts of the network that are rounded one after the other, and multiplications of
+#: learning, where there are pictures enough; but no more passes through them than PASSES.
+EFFORTS = {"low": (1, 0.0), "default": (8, 40e12), "high": (64, 300e12)}
+PASSES = 30
 #: What rounding may change, nats of KL divergence a picture, where nothing else is asked for.
 LOSS = 0.02
 #: Times that a size or a drop is aimed at.
@@ -158,6 +172,7 @@ def compress(
     sweep : bool
         Try a row of sizes; they are in the result's `attempts`, which is of the largest that is allowed.
     effort : {"low", "default", "high"}
+        On two cores minutes; a quarter of an hour; up to an hour. "low" learns nothing from the pictures.
     coding : {"range", "huffman"}
         Of the weights in the file: "range" is smaller, "huffman" a few times quicker to open.
     classes : path, optional
@@ -318,6 +333,11 @@ class _Work:
         if self.method == "best":
             self._whole = canonical(self._prepared())
 
+    @property
+    def learns(self) -> bool:
+        """Whether there are pictures enough to learn from, and time."""
+        return self.material.learners is not None and EFFORTS[self.effort][1] > 0
+
     def _prepared(self) -> Graph:
         """Return the network with its preparation: it takes the picture's own bytes."""
         preparation = self.classifier.preparation
@@ -351,7 +371,7 @@ class _Work:
     def _to_bytes(self, most: int) -> list[_Try]:
         """Aim at a size; each miss corrects the aim."""
         assert self._calibrated is not None
-        floor = len(self.dumps(self._calibrated.empty()))
+        floor = len(self.dumps(self._calibrated.empty().graph(self._calibrated)))
         if floor > most:
             raise UserError(
                 f"--max-bytes {most:,}: cannot be reached (with every weight zero the file takes "
@@ -364,9 +384,9 @@ class _Work:
                 price = price_of(self._calibrated, room, advance)
             if tries and abs(math.log(price / tries[-1].price)) < 1e-3:
                 break
-            tries.append(self._try(price))
+            tries.append(self._try(price, lambda made: (len(made) - floor) / (0.998 * most - floor)))
             size = len(tries[-1].content)
-            if NEAR * most <= size <= most:
+            if NEAR * most <= size <= most or self.learns:
                 break
             room *= (0.995 * most - floor) / max(1, size - floor)
         return tries
@@ -383,14 +403,42 @@ class _Work:
                 break
         return tries
 
-    def _try(self, price: float, judged: bool = False) -> _Try:
-        assert self._calibrated is not None
+    def _try(self, price: float, size: Callable[[bytes], float] | None = None, judged: bool = False) -> _Try:
+        known = self._calibrated
+        assert known is not None
+        stages, work = EFFORTS[self.effort]
         with progress_bar("quantizing", self.console) as advance:
-            graph, _ = quantize(self._calibrated, price, EFFORTS[self.effort], advance, seed=self.seed)
+            made = quantize(known, price, stages, advance)
+        if self.learns:
+            made = self._learned(made, price, work, size)
+        graph = made.graph(known)
         tried = _Try(self.dumps(graph), graph, price)
         if judged:
             self.judge(tried)
         return tried
+
+    def _learned(
+        self, start: Quantized, price: float, work: float, size: Callable[[bytes], float] | None
+    ) -> Quantized:
+        known, learners = self._calibrated, self.material.learners
+        assert known is not None
+        assert learners is not None
+        batches = learners()
+        batch = len(next(batches))
+        # The teacher's answer, and the student's with its two gradients.
+        steps = min(work / (4 * cost(known.graph).macs * batch), PASSES * self.material.learning / batch)
+        aim = None if size is None else lambda made: size(self.dumps(made.graph(known)))
+        with progress_bar("learning", self.console) as advance:
+            return learn(
+                known,
+                start,
+                price,
+                batches,
+                max(1, round(steps)),
+                advance,
+                size=aim,
+                bfloat16=bf16_pays("auto"),
+            )
 
     # -- the papers' methods
 

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from squeezekit.data.augment import Augmentation, named_policy
+from squeezekit.data.loader import EpochOrder, make_loader
 from squeezekit.data.picture import PictureError, decode
 from squeezekit.data.preparation import Preparation
 from squeezekit.data.source import PictureSet
 from squeezekit.data.split import halves, resolve_splits
 from squeezekit.errors import UserError
 from squeezekit.train.classifier import Classifier
+from squeezekit.train.plan import SMALL
 from squeezekit.train.run_folder import fingerprint
 
 __all__ = ["Material", "gather", "noise"]
 
 Pictures = NDArray[np.uint8]
 Advance = Callable[[int, int], None]
+Learners = Callable[[], Iterator[Tensor]]
+
+#: From fewer pictures a network learns the pictures.
+FEWEST = 1000
 
 
 @dataclass(frozen=True)
@@ -38,12 +49,19 @@ class Material:
         Classes of the judges; None where the folders are not called as the model's classes.
     training : dict or None
         Which pictures were used, so that an evaluation can take others.
+    learners : callable or None
+        Gives batches without end of the pictures that the method may look at, all of them, varied as in a
+        training: Tensors (N, C, H, W), 0 … 255. None where they are too few to learn from.
+    learning : int
+        How many these are.
     """
 
     calibration: Pictures
     judges: Pictures
     labels: NDArray[np.int64] | None
     training: dict[str, Any] | None
+    learners: Learners | None = None
+    learning: int = 0
 
 
 def gather(
@@ -100,7 +118,32 @@ def gather(
     if not len(calibration) or not len(judges):
         raise UserError(f"{pictures.name}: too few pictures can be read to calibrate and to judge")
     labels = None if to_class is None else to_class[pictures.labels[kept]]
-    return Material(calibration, judges, labels, training)
+    several = len(parts[0]) >= FEWEST
+    learners = partial(_varied, pictures, parts[0], classifier.preparation, seed) if several else None
+    return Material(calibration, judges, labels, training, learners, len(parts[0]))
+
+
+def _varied(
+    pictures: PictureSet, rows: NDArray[np.int64], preparation: Preparation, seed: int
+) -> Iterator[Tensor]:
+    policy = named_policy("light", preparation.size)
+    augment = Augmentation(policy, preparation.size, len(pictures.classes), preparation.channels)
+    loader = make_loader(
+        pictures,
+        rows,
+        preparation,
+        train=True,
+        batch_size=128 if preparation.size <= SMALL else 32,
+        seed=seed,
+        canvas=policy.canvas(preparation.size),
+        drop_last=True,
+    )
+    for epoch in itertools.count():
+        assert isinstance(loader.sampler, EpochOrder)
+        loader.sampler.set_epoch(epoch)
+        for step, batch in enumerate(loader):
+            torch.manual_seed((seed * 1_009 + epoch) * 1_000_003 + step)
+            yield augment(batch["pictures"].permute(0, 3, 1, 2), batch["labels"])[0]
 
 
 def _prepared(

@@ -40,12 +40,18 @@ class Rounded:
         What they cost, by the estimate.
     loss : float
         What they change, by the estimate: nats a picture.
+    value : Tensor of float64, shape (O, n), optional
+        What was rounded, in steps: the weights, with the errors of others made good.
+    cost : Tensor of float64, shape (O, n), optional
+        What an error of one step costs, nats a picture.
     """
 
     q: Tensor
     step: Tensor
     bits: float
     loss: float
+    value: Tensor | None = None
+    cost: Tensor | None = None
 
 
 def round_weights(
@@ -97,14 +103,19 @@ def round_weights(
         kinds = classes(arranged)
         table = Rates(arranged, kinds).table
         kinds = _blocked(kinds, blocks, parts).gather(2, columns)
-        guess, loss = _pass(free, step, upper, curvature, importance, table, kinds, rate)
-    q = _arranged(guess.gather(2, back.unsqueeze(1).expand_as(guess)), parts)
+        guess, value, loss = _pass(free, step, upper, curvature, importance, table, kinds, rate)
+    cost = 0.5 * (importance * step.square()).unsqueeze(2) * curvature.unsqueeze(1)
+    q, value, cost = (
+        _arranged(each.gather(2, back.unsqueeze(1).expand_as(guess)), parts) for each in (guess, value, cost)
+    )
     kinds = classes(q)
     return Rounded(
         q.long(),
         (step[0] if parts else step.flatten()).clone(),
         float(Rates(q, kinds).bits(q, kinds).sum()),
         loss,
+        value,
+        cost,
     )
 
 
@@ -174,12 +185,12 @@ def _pass(
     table: Tensor,
     kinds: Tensor,
     rate: float,
-) -> tuple[Tensor, float]:
+) -> tuple[Tensor, Tensor, float]:
     # Weight by weight: what one leaves over goes to the next ones of its portion at once, and to the rest in
     # one product when the portion is done. Inputs come first in memory: a weight of all filters is a row.
     free = free.transpose(1, 2).contiguous()
     kinds = kinds.transpose(1, 2).contiguous()
-    q = torch.zeros_like(free)
+    q, rounded = torch.zeros_like(free), torch.zeros_like(free)
     n = free.shape[1]
     loss = 0.0
     cost = 0.5 * importance
@@ -188,6 +199,7 @@ def _pass(
         errors = torch.zeros_like(free[:, start:end])
         for j in range(start, end):
             value = free[:, j]
+            rounded[:, j] = value / step
             size = value.abs() / step
             floor = size.floor().clamp(max=LIMIT)
             weighed = cost * curvature[:, j : j + 1] * step.square()
@@ -206,7 +218,7 @@ def _pass(
                 free[:, j + 1 : end] -= upper[:, j, j + 1 : end].unsqueeze(2) * error.unsqueeze(1)
         if end < n:
             free[:, end:] -= upper[:, start:end, end:].transpose(1, 2) @ errors
-    return q.transpose(1, 2), loss
+    return q.transpose(1, 2), rounded.transpose(1, 2), loss
 
 
 def _arranged(q: Tensor, parts: bool) -> Tensor:
