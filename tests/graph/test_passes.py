@@ -20,6 +20,7 @@ from squeezekit.graph.passes import (
     fold_affine,
     fold_batch_norm,
     fuse_activations,
+    pool_late,
     prepare,
 )
 from squeezekit.graph.run import run
@@ -348,3 +349,47 @@ def test_codebooks_go_through() -> None:
     np.testing.assert_array_equal(run(fused, x), run(graph, x))
     folded = fold_affine(prepare(fused, (0.5,) * 3, (2.0,) * 3))
     np.testing.assert_allclose(run(folded, x / 2 + 0.5), run(graph, x), rtol=1e-4, atol=1e-5)
+
+
+def test_pool_late(pictures: Any, assert_close: Any, randomise: Any) -> None:
+    """conv, pool, norm, ReLU: all but the pool become the convolution's."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 3),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+    )
+    randomise(network)[2].weight.data.abs_()
+    graph = from_torch(network, (3, 24, 24))
+    late = pool_late(graph)
+    x = pictures(3, 24, 24)
+    assert np.array_equal(run(late, x), run(graph, x))  # exactly
+    assert [node.op for node in late.nodes][:4] == ["conv", "batch_norm", "relu", "max_pool"]
+    fused = fuse_activations(fold_batch_norm(late))
+    assert [node.op for node in fused.nodes] == ["conv", "max_pool", "conv", "max_pool", "flatten"]
+    assert_close(run(fused, x), run(graph, x))
+
+
+def test_pools_that_stay(randomise: Any) -> None:
+    """A scale that is negative, a pool that others read, and one behind no layer."""
+    network = randomise(nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2), nn.BatchNorm2d(4), nn.ReLU()))
+    network[2].weight.data = torch.tensor([1.0, -1.0, 1.0, 1.0])
+    graph = from_torch(network, (3, 8, 8))
+    assert same(pool_late(graph), graph)
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool, self.relu = nn.Conv2d(3, 4, 1), nn.MaxPool2d(2), nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pooled = self.pool(self.conv(x))
+            return pooled + self.relu(pooled)
+
+    shared = from_torch(randomise(Shared()), (3, 8, 8))
+    assert same(pool_late(shared), shared)
+    first = from_torch(nn.Sequential(nn.MaxPool2d(2), nn.ReLU()).eval(), (3, 8, 8))
+    assert same(pool_late(first), first)

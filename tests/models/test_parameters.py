@@ -25,6 +25,7 @@ COUNTS = {
     "squeezenet1_0_complex_bypass": 1_589_672,
     "squeezenet1_0_simple_bypass": 1_248_424,
     "squeezenet1_1": 1_235_496,
+    "vgg": 1_396_480,
 }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from squeezekit.errors import UserError
 from squeezekit.models.checks import choice, real, wholes
 from squeezekit.models.network import Network, named
 from squeezekit.models.registry import register
@@ -53,6 +54,8 @@ def vgg(
         from the pictures.
     """
     widths = wholes("widths", widths, 1, 2**14)
+    if not widths:
+        raise UserError("widths=[]: expected the filters of at least one stage")
     small = choice("stem", stem, ("standard", "small")) == "small"
     dropout = real("dropout", dropout, 0, 0.99)
 

@@ -154,7 +154,7 @@ RECIPES: dict[str, Recipe] = {
         bias_rate=64.0,
         classifier_rate=1 / 81,  # of logits a ninth as large, where the paper divides logits by nine
         dropout=0.0,
-        low_resolution=0.5,
+        low_resolution=0.4,
     ),
     "squeezenet": Recipe(
         name="squeezenet",

@@ -22,8 +22,8 @@ __all__ = ["whiten", "whitening_filters"]
 
 #: As many pictures tell the components well enough.
 MOST = 5000
-#: Of the variance of prepared pictures. The paper has 5e-4; JPEG leaves colour details with less than that, and
-#: layers of few bits would then see their own rounding of the others blown up.
+#: Of the variance of prepared pictures. The paper has 5e-4; JPEG leaves colour details with less than that,
+#: and layers of few bits would then see their own rounding of the others blown up.
 EPSILON = 1e-2
 
 
