@@ -98,7 +98,7 @@ POLICIES = {
     "light": Policy(crop="shift", flip=0.5),
     # For long runs of small networks: as light, and the network may not rest on one part of the picture (Cutout,
     # arXiv:1708.04552).
-    "cutout": Policy(crop="shift", flip=0.5, erase=0.5),
+    "cutout": Policy(crop="shift", flip=0.5, erase=1.0),
     "medium": Policy(crop="shift", flip=0.5, color=0.2, erase=0.25),
     "strong": Policy(
         crop="shift", flip=0.5, color=0.2, randaugment=1, erase=0.25, mixup=0.2, cutmix=1.0, mix=0.5
