@@ -49,10 +49,10 @@ def test_what_is_left(raw_networks: Mapping[str, Graph], small: Graph) -> None:
 
 
 def test_a_scale_that_no_layer_takes_in() -> None:
-    """A batch norm behind a pool is a depthwise layer of one weight a channel."""
+    """A batch norm behind a pool, with a scale that is negative, is a depthwise layer of one weight a channel."""
     numbers = {
         name: np.linspace(low, 1.5, 6).astype(np.float32)
-        for name, low in (("gamma", 0.5), ("beta", -1), ("mean", -0.5), ("var", 0.1))
+        for name, low in (("gamma", -0.5), ("beta", -1), ("mean", -0.5), ("var", 0.1))
     }
     pool = {"kernel": (2, 2), "stride": (2, 2), "padding": (0,) * 4, "ceil_mode": 0}
     nodes = (
