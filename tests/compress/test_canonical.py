@@ -49,7 +49,7 @@ def test_what_is_left(raw_networks: Mapping[str, Graph], small: Graph) -> None:
 
 
 def test_a_scale_that_no_layer_takes_in() -> None:
-    """A batch norm behind a pool, with a scale that is negative, is a depthwise layer of one weight a channel."""
+    """A batch norm with a negative scale, behind a pool, is a depthwise layer of one weight a channel."""
     numbers = {
         name: np.linspace(low, 1.5, 6).astype(np.float32)
         for name, low in (("gamma", -0.5), ("beta", -1), ("mean", -0.5), ("var", 0.1))
