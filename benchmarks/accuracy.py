@@ -25,7 +25,7 @@ TASKS: dict[str, list[str]] = {
     "sign-digits": ["data/sign-digits"],
     "cifar10": [
         "data/cifar10.zip",
-        *("--set", "base_e=128", "--set", "incr_e=64", "--epochs", "46", "--augmentation", "medium"),
+        *("--model", "vgg", "--recipe", "quick", "--epochs", "40"),
     ],
     "ants-bees": ["data/ants-bees", "--weights", "weights/compressed_SqueezeNet.net"],
 }
