@@ -96,8 +96,7 @@ POLICIES = {
     "none": Policy(),
     "shift": Policy(crop="shift"),
     "light": Policy(crop="shift", flip=0.5),
-    # For long runs of small networks: as light, and the network may not rest on one part of the picture (Cutout,
-    # arXiv:1708.04552).
+    # For long runs: as light, and the network may not rest on one part of the picture (arXiv:1708.04552).
     "cutout": Policy(crop="shift", flip=0.5, erase=1.0),
     "medium": Policy(crop="shift", flip=0.5, color=0.2, erase=0.25),
     "strong": Policy(
