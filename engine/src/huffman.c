@@ -139,8 +139,8 @@ static size_t get_by_threes(huffman *h, uint8_t *bytes, size_t size) {
     size_t i = 0, position = 8 * (size_t)(h->at - h->from) - h->waiting; /* in bits */
     for (; size - i >= 3 && position / 8 + 8 <= coded; i += 3) {
         uint64_t bits = load_upper_first(from + position / 8) << (position & 7);
-        for (size_t j = 0; j < 3;
-             j++) { /* from one code to the next it is a shift, a look, a shift: no more */
+        /* From one code to the next it is a shift, a look, a shift: no more. */
+        for (size_t j = 0; j < 3; j++) {
             const uint32_t found = lookup[bits >> (64 - HUFFMAN_LOOKUP)];
             uint32_t length = found & 15;
             bytes[i + j] = (uint8_t)(found >> 4);
