@@ -9,7 +9,7 @@ import numpy as np
 from squeezekit.errors import UserError
 from squeezekit.graph.graph import Graph, Node
 from squeezekit.graph.operators import OPERATORS
-from squeezekit.graph.passes import drop_noops, fold_affine, fold_batch_norm, fuse_activations, pool_late
+from squeezekit.graph.passes import at_rest, fold_affine
 
 __all__ = ["CLAMPS", "TABLES", "canonical"]
 
@@ -33,7 +33,7 @@ def canonical(graph: Graph) -> Graph:
     UserError
         An operator has no int8 form; all of them are named.
     """
-    graph = fuse_activations(fold_affine(fold_batch_norm(pool_late(drop_noops(graph)))))
+    graph = fold_affine(at_rest(graph))
     graph = replace(graph, nodes=tuple(_layer(node, graph) for node in graph.nodes))
     nodes: list[Node] = []
     moved: dict[str, str] = {}

@@ -40,7 +40,7 @@ from squeezekit.format.weights import Coding
 from squeezekit.graph.cost import cost
 from squeezekit.graph.from_torch import from_torch
 from squeezekit.graph.graph import Graph
-from squeezekit.graph.passes import drop_noops, fold_batch_norm, fuse_activations, pool_late, prepare
+from squeezekit.graph.passes import at_rest, prepare
 from squeezekit.report.progress import progress_bar
 from squeezekit.train.classifier import Classifier, load_classifier
 from squeezekit.train.fit import bf16_pays
@@ -443,7 +443,7 @@ class _Work:
     # -- the papers' methods
 
     def papers(self, max_bytes: int | None) -> list[_Try]:
-        graph = fuse_activations(fold_batch_norm(pool_late(drop_noops(self.graph))))
+        graph = at_rest(self.graph)
         seen = self.classifier.preparation.normalise(self.material.calibration)
         pictures = np.ascontiguousarray(seen.transpose(0, 3, 1, 2))
         steps = 0 if not len(self.material.judges) else {"low": 0, "default": 200, "high": 1600}[self.effort]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from squeezekit.errors import UserError
 from squeezekit.graph import operators
 from squeezekit.graph.graph import INPUT, Graph, Node, Tensor, shape_text
-from squeezekit.graph.passes import drop_noops, fold_batch_norm, fuse_activations, pool_late
+from squeezekit.graph.passes import at_rest
 
 __all__ = [
     "Buffer",
@@ -194,7 +194,7 @@ def cost(graph: Graph, precision: Precision | None = None) -> Cost:
         raise UserError("an int8 graph has no float32 form")
     trained = graph
     if not graph.is_int8:
-        graph = fuse_activations(drop_noops(fold_batch_norm(pool_late(graph))))
+        graph = at_rest(graph)
     parameters = _trained_parameters(trained, graph)
     sizes = {name: _bytes(graph, tensor, chosen) for name, tensor in graph.tensors.items()}
     live = _live(graph, sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from squeezekit.graph.passes.at_rest import at_rest
 from squeezekit.graph.passes.drop_noops import drop_noops
 from squeezekit.graph.passes.equalize import equalize
 from squeezekit.graph.passes.fold_affine import fold_affine, prepare
@@ -10,6 +11,7 @@ from squeezekit.graph.passes.fuse_activations import fuse_activations
 from squeezekit.graph.passes.pool_late import pool_late
 
 __all__ = [
+    "at_rest",
     "drop_noops",
     "equalize",
     "fold_affine",
