@@ -287,10 +287,7 @@ def _fit(
 
 
 def _round(weight: Tensor, covariance: Tensor, importance: Tensor, node: Node, price: float) -> Rounded:
-    rounded = round_weights(weight, covariance, _rows(importance, node), price)
-    for name in ("q", "value", "cost"):
-        setattr(rounded, name, getattr(rounded, name).reshape(len(importance), -1))
-    return rounded
+    return round_weights(weight, covariance, _rows(importance, node), price)
 
 
 def _rows(importance: Tensor, node: Node) -> Tensor:
