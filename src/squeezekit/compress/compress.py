@@ -43,7 +43,7 @@ from squeezekit.graph.graph import Graph
 from squeezekit.graph.passes import at_rest, prepare
 from squeezekit.report.progress import progress_bar
 from squeezekit.train.classifier import Classifier, load_classifier
-from squeezekit.train.fit import bf16_pays
+from squeezekit.train.precision import bf16_pays
 from squeezekit.train.stored import TRAINING, IntegerClassifier
 
 __all__ = ["METHODS", "Compression", "compress"]
@@ -379,16 +379,25 @@ class _Work:
             )
         room = 8.0 * (0.995 * most - floor)
         tries: list[_Try] = []
+        starts: list[Quantized] = []
         for _ in range(ATTEMPTS):
             with progress_bar("pricing", self.console) as advance:
                 price = price_of(self._calibrated, room, advance)
             if tries and abs(math.log(price / tries[-1].price)) < 1e-3:
                 break
-            tries.append(self._try(price, lambda made: (len(made) - floor) / (0.998 * most - floor)))
+            starts.append(self._rounded(price))
+            tries.append(self._written(starts[-1], price))
             size = len(tries[-1].content)
-            if NEAR * most <= size <= most or self.learns:
+            if NEAR * most <= size <= most:
                 break
             room *= (0.995 * most - floor) / max(1, size - floor)
+        if self.learns:
+            fitting = [i for i, each in enumerate(tries) if len(each.content) <= most]
+            i = max(fitting, key=lambda i: len(tries[i].content)) if fitting else -1
+            learned = self._learned(
+                starts[i], tries[i].price, lambda made: (len(made) - floor) / max(1, most - floor)
+            )
+            tries[i] = self._written(learned, tries[i].price)
         return tries
 
     def _to_drop(self, most: float) -> list[_Try]:
@@ -403,37 +412,43 @@ class _Work:
                 break
         return tries
 
-    def _try(self, price: float, size: Callable[[bytes], float] | None = None, judged: bool = False) -> _Try:
-        known = self._calibrated
-        assert known is not None
-        stages, work = EFFORTS[self.effort]
-        with progress_bar("quantizing", self.console) as advance:
-            made = quantize(known, price, stages, advance)
+    def _try(self, price: float, judged: bool = False) -> _Try:
+        made = self._rounded(price)
         if self.learns:
-            made = self._learned(made, price, work, size)
-        graph = made.graph(known)
-        tried = _Try(self.dumps(graph), graph, price)
+            made = self._learned(made, price)
+        tried = self._written(made, price)
         if judged:
             self.judge(tried)
         return tried
 
+    def _rounded(self, price: float) -> Quantized:
+        assert self._calibrated is not None
+        with progress_bar("quantizing", self.console) as advance:
+            return quantize(self._calibrated, price, EFFORTS[self.effort][0], advance)
+
+    def _written(self, made: Quantized, price: float) -> _Try:
+        assert self._calibrated is not None
+        graph = made.graph(self._calibrated)
+        return _Try(self.dumps(graph), graph, price)
+
     def _learned(
-        self, start: Quantized, price: float, work: float, size: Callable[[bytes], float] | None
+        self, start: Quantized, price: float, size: Callable[[bytes], float] | None = None
     ) -> Quantized:
         known, learners = self._calibrated, self.material.learners
         assert known is not None
         assert learners is not None
-        batches = learners()
-        batch = len(next(batches))
+        batch = learners.batch_size
         # The teacher's answer, and the student's with its two gradients.
-        steps = min(work / (4 * cost(known.graph).macs * batch), PASSES * self.material.learning / batch)
+        steps = min(
+            EFFORTS[self.effort][1] / (4 * cost(known.graph).macs * batch), PASSES * len(learners) / batch
+        )
         aim = None if size is None else lambda made: size(self.dumps(made.graph(known)))
         with progress_bar("learning", self.console) as advance:
             return learn(
                 known,
                 start,
                 price,
-                batches,
+                learners.batches(),
                 max(1, round(steps)),
                 advance,
                 size=aim,

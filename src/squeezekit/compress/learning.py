@@ -40,6 +40,8 @@ ANSWER = 3.5
 HIGHEST = 1.45
 #: Steps between two looks at what bits cost now.
 LOOK = 20
+#: Share of the size that is aimed at: what is over in the end is rounded away, with nothing to make it good.
+AIM = 0.998
 
 Size = Callable[[Quantized], float]
 """Gives the bytes of the weights in the file over those that are asked for."""
@@ -99,7 +101,7 @@ def learn(
     for step in range(steps):
         if step % LOOK == 0:
             if step and step % (2 * LOOK) == 0:
-                wanted *= min(max(aim(_result(quantized, weights)), 0.8), 1.25) ** ANSWER
+                wanted *= min(max(aim(_result(quantized, weights)) / AIM, 0.8), 1.25) ** ANSWER
             for each in weights:
                 each.look(wanted)
         x = next(pictures).to(device).contiguous(memory_format=torch.channels_last)
@@ -141,14 +143,16 @@ def _better(calibrated: Calibrated, before: Quantized, after: Quantized) -> Quan
 def _fitted(before: Quantized, weights: list[_Weights], price: float, aim: Size) -> Quantized:
     """Round as it is, or if that is too large, at the lowest price at which it is not."""
     made = _result(before, weights)
+    share = aim(made)
     low, high = 0.0, math.inf
-    found = made if aim(made) <= 1 else None
+    found = made if share <= 1 else None
     while found is None or (low and high > 1.003 * low):
-        price = math.sqrt(low * high) if math.isfinite(high) else price * max(aim(made) ** ANSWER, 1.01)
+        price = math.sqrt(low * high) if math.isfinite(high) else price * max(share**ANSWER, 1.01)
         for each in weights:
             each.look(price, highest=math.inf)  # whatever the weights are, in the end all are zero
         made = _result(before, weights)
-        if aim(made) <= 1:
+        share = aim(made)
+        if share <= 1:
             found, high = made, price
         else:
             low = price
@@ -185,7 +189,7 @@ class _Weights:
     def groups(self) -> list[dict[str, object]]:
         """What Adam shall train, each with its own rate."""
         size = float((self.weight.detach() * self.step).square().mean().sqrt()) + 1e-12
-        # A layer's weights all move alike in real numbers, whatever their steps: so each filter has its rate.
+        # One rate a layer, for a typical filter: the steps of its filters are much alike.
         mean_step = float(self.step.log().mean().exp())
         level = float(self.bias.detach().abs().mean()) + 1e-12
         return [

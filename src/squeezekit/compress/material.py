@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,14 +24,53 @@ from squeezekit.train.classifier import Classifier
 from squeezekit.train.plan import SMALL
 from squeezekit.train.run_folder import fingerprint
 
-__all__ = ["Material", "gather", "noise"]
+__all__ = ["Learners", "Material", "gather", "noise"]
 
 Pictures = NDArray[np.uint8]
 Advance = Callable[[int, int], None]
-Learners = Callable[[], Iterator[Tensor]]
 
 #: From fewer pictures a network learns the pictures.
 FEWEST = 1000
+
+
+@dataclass(frozen=True)
+class Learners:
+    """All pictures that the method may look at, to learn from."""
+
+    pictures: PictureSet
+    rows: NDArray[np.int64]
+    preparation: Preparation
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures of a batch."""
+        return 128 if self.preparation.size <= SMALL else 32
+
+    def batches(self) -> Iterator[Tensor]:
+        """Yield batches without end, varied as in a training: Tensors (N, C, H, W), 0 … 255."""
+        size = self.preparation.size
+        policy = named_policy("light", size)
+        augment = Augmentation(policy, size, len(self.pictures.classes), self.preparation.channels)
+        loader = make_loader(
+            self.pictures,
+            self.rows,
+            self.preparation,
+            train=True,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            canvas=policy.canvas(size),
+            drop_last=True,
+        )
+        for epoch in itertools.count():
+            assert isinstance(loader.sampler, EpochOrder)
+            loader.sampler.set_epoch(epoch)
+            for step, batch in enumerate(loader):
+                torch.manual_seed((self.seed * 1_009 + epoch) * 1_000_003 + step)
+                yield augment(batch["pictures"].permute(0, 3, 1, 2), batch["labels"])[0]
 
 
 @dataclass(frozen=True)
@@ -49,11 +87,8 @@ class Material:
         Classes of the judges; None where the folders are not called as the model's classes.
     training : dict or None
         Which pictures were used, so that an evaluation can take others.
-    learners : callable or None
-        Gives batches without end of the pictures that the method may look at, all of them, varied as in a
-        training: Tensors (N, C, H, W), 0 … 255. None where they are too few to learn from.
-    learning : int
-        How many these are.
+    learners : Learners or None
+        None where they are too few to learn from.
     """
 
     calibration: Pictures
@@ -61,7 +96,6 @@ class Material:
     labels: NDArray[np.int64] | None
     training: dict[str, Any] | None
     learners: Learners | None = None
-    learning: int = 0
 
 
 def gather(
@@ -119,31 +153,8 @@ def gather(
         raise UserError(f"{pictures.name}: too few pictures can be read to calibrate and to judge")
     labels = None if to_class is None else to_class[pictures.labels[kept]]
     several = len(parts[0]) >= FEWEST
-    learners = partial(_varied, pictures, parts[0], classifier.preparation, seed) if several else None
-    return Material(calibration, judges, labels, training, learners, len(parts[0]))
-
-
-def _varied(
-    pictures: PictureSet, rows: NDArray[np.int64], preparation: Preparation, seed: int
-) -> Iterator[Tensor]:
-    policy = named_policy("light", preparation.size)
-    augment = Augmentation(policy, preparation.size, len(pictures.classes), preparation.channels)
-    loader = make_loader(
-        pictures,
-        rows,
-        preparation,
-        train=True,
-        batch_size=128 if preparation.size <= SMALL else 32,
-        seed=seed,
-        canvas=policy.canvas(preparation.size),
-        drop_last=True,
-    )
-    for epoch in itertools.count():
-        assert isinstance(loader.sampler, EpochOrder)
-        loader.sampler.set_epoch(epoch)
-        for step, batch in enumerate(loader):
-            torch.manual_seed((seed * 1_009 + epoch) * 1_000_003 + step)
-            yield augment(batch["pictures"].permute(0, 3, 1, 2), batch["labels"])[0]
+    learners = Learners(pictures, parts[0], classifier.preparation, seed) if several else None
+    return Material(calibration, judges, labels, training, learners)
 
 
 def _prepared(
