@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from squeezekit import create_model
 from squeezekit.data.augment import Augmentation, named_policy
 from squeezekit.data.preparation import Preparation
-from squeezekit.train.fit import bf16_pays
 from squeezekit.train.module import ClassifierModule
+from squeezekit.train.precision import bf16_pays
 from squeezekit.train.recipes import RECIPES
 
 BATCH, SIZE, CLASSES = 32, 224, 1000

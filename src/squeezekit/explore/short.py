@@ -34,11 +34,12 @@ from squeezekit.errors import UserError
 from squeezekit.explore.design import Design
 from squeezekit.report.progress import progress_bar
 from squeezekit.train.allocator import keep_freed_memory
-from squeezekit.train.fit import bf16_pays
 from squeezekit.train.module import ClassifierModule, Normalise, has_norm
 from squeezekit.train.plan import balance, size_for
+from squeezekit.train.precision import mixed
 from squeezekit.train.recipes import recipe as named_recipe
 from squeezekit.train.run_folder import fingerprint
+from squeezekit.train.whiten import MOST, whiten
 
 __all__ = ["Outcome", "ShortTraining"]
 
@@ -220,7 +221,7 @@ class ShortTraining:
             Preparation(size),
             Augmentation(augmentation, size, len(self.classes), self.channels),
             chosen,
-            lr=(chosen.lr if has_norm(network) else chosen.lr_without_norm) * min(batch, 1024) / 256,
+            lr=chosen.lr_for(batch, has_norm(network)),
             steps=whole * steps,
             epochs=whole,
             seed=seed,
@@ -228,7 +229,10 @@ class ShortTraining:
             class_weights=self._class_weights,
         )
         canvas = named_policy(augmentation, size).canvas(size)
-        train = _batches(self._part("train", size, canvas), batch, seed=seed)
+        known = self._part("train", size, canvas)
+        train = _batches(known, batch, seed=seed)
+        some = known.pictures[:: math.ceil(len(known.labels) / MOST)]  # they lie class by class
+        whiten(network, Preparation(size), torch.split(some, 64))
         val = _batches(self._part("val", size), max(64, batch))
         watch = _Watch(on_epoch, progress)
         trainer = self._trainer(whole, steps, chosen.gradient_clip, watch)
@@ -324,9 +328,7 @@ class ShortTraining:
         return pl.Trainer(
             accelerator=self.device,
             devices=1,
-            precision="bf16-mixed"
-            if self.precision == "bf16" or (self.precision == "auto" and bf16_pays(self.device))
-            else "32-true",
+            precision=mixed(self.precision, self.device),
             max_epochs=epochs,
             limit_train_batches=steps,
             gradient_clip_val=gradient_clip or None,

@@ -35,6 +35,7 @@ from squeezekit.train.origin import WEIGHTS, weights_file
 from squeezekit.train.page import write_page
 from squeezekit.train.place import KeepPlace
 from squeezekit.train.plan import Options, Plan, make_plan
+from squeezekit.train.precision import mixed
 from squeezekit.train.progress import RunProgress
 from squeezekit.train.recipes import Recipe
 from squeezekit.train.run_folder import (
@@ -46,7 +47,8 @@ from squeezekit.train.run_folder import (
     read_config,
     write_json,
 )
-from squeezekit.train.whiten import whiten
+from squeezekit.train.sample import sample
+from squeezekit.train.whiten import MOST, whiten
 
 __all__ = ["Run", "train"]
 
@@ -141,9 +143,9 @@ def train(
     if plan.weights and not resume:
         with progress_bar("asking the old classifier", console) as advance:
             inherit_classifier(network, plan, pictures, _weights(plan), advance)
-    elif not resume and hasattr(network.features, "whiten"):
+    elif not resume:
         with progress_bar("whitening", console) as advance:
-            whiten(network, plan, pictures, advance)
+            whiten(network, plan.prepared, (shown for shown, _ in sample(plan, pictures, MOST, advance)))
     module = _module(plan, network)
     if main and not resume:
         out.mkdir(parents=True, exist_ok=True)
@@ -308,9 +310,7 @@ def _trainer(asked: Options, plan: Plan, out: Path, keep: KeepRun, console: Cons
         strategy=data_parallel(asked.gradient_compression, find_unused=plan.recipe["frozen"] > 0)
         if several
         else "auto",
-        precision="bf16-mixed"
-        if asked.precision == "bf16" or (asked.precision == "auto" and bf16_pays(asked.device))
-        else "32-true",
+        precision=mixed(asked.precision, asked.device),
         max_epochs=plan.epochs,
         gradient_clip_val=plan.recipe["gradient_clip"] or None,
         logger=TensorBoardLogger(out, name="", version="tensorboard"),
@@ -322,15 +322,6 @@ def _trainer(asked: Options, plan: Plan, out: Path, keep: KeepRun, console: Cons
         use_distributed_sampler=False,
         log_every_n_steps=10**9,
     )
-
-
-def bf16_pays(device: str) -> bool:
-    """Return whether the device computes bfloat16 in hardware, so that it is faster than float32."""
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device in ("auto", "mps") and torch.backends.mps.is_available():
-        return False
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _introduce(console: Console, plan: Plan) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from squeezekit.data.loader import make_loader
 from squeezekit.data.source import PictureSet
 from squeezekit.models import Network, create_model, load_weights
 from squeezekit.models.head import head_name
@@ -25,6 +24,7 @@ from squeezekit.train.classes import unnamed
 from squeezekit.train.classifier import Classifier
 from squeezekit.train.plan import Plan
 from squeezekit.train.predict import softmax
+from squeezekit.train.sample import sample
 
 __all__ = ["inherit_classifier"]
 
@@ -77,18 +77,9 @@ def _mean_answers(
     classifier: Classifier, plan: Plan, pictures: PictureSet, progress: Callable[[int, int], None]
 ) -> Tensor:
     """The old network's mean probabilities for the training pictures of each new class: (new, old)."""
-    train = plan.splits(pictures)["train"]
-    # Every so many of a shuffled row, so that all classes have their share.
-    shown = np.sort(np.random.default_rng(plan.seed).permutation(train)[:MOST])
-    loader = make_loader(pictures, shown, plan.prepared, train=False, batch_size=32, workers=0)
     sums = np.zeros((len(plan.classes), len(classifier.classes)))
-    seen = 0
-    for batch in loader:
-        labels = batch["labels"].numpy()
-        if len(labels):
-            np.add.at(sums, labels, softmax(classifier.logits(batch["pictures"].numpy())))
-        seen += len(labels) + len(batch["broken"])
-        progress(seen, len(shown))
+    for shown, labels in sample(plan, pictures, MOST, progress):
+        np.add.at(sums, labels.numpy(), softmax(classifier.logits(shown.numpy())))
     # A class of which no picture was shown starts as the mean of all.
     counts = sums.sum(axis=1, keepdims=True)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), sums.sum(axis=0) / max(counts.sum(), 1))

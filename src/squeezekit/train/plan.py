@@ -250,7 +250,6 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport, mark
         network = create_model(name, len(pictures.classes), preparation.channels, **metaparameters)
     check_picture_size(network.config, preparation.size)
     batch_size = min(options.batch_size or chosen.batch_size_for(count), count)
-    rate = chosen.lr if has_norm(network) else chosen.lr_without_norm
     return Plan(
         data=pictures.name,
         fingerprint=fingerprint(pictures) if mark is None else mark,
@@ -267,7 +266,7 @@ def make_plan(options: Options, pictures: PictureSet, broken: BrokenReport, mark
         early_size=_early_size(network.config, preparation.size) if chosen.low_resolution else None,
         epochs=options.epochs or chosen.epochs_for(count),
         batch_size=batch_size,
-        lr=options.lr or rate * min(batch_size, 1024) / 256,
+        lr=options.lr or chosen.lr_for(batch_size, has_norm(network)),
         seed=options.seed,
         val_fraction=val_fraction,
         test_fraction=options.test_fraction,

@@ -116,6 +116,10 @@ class Recipe:
             batch //= 2
         return batch
 
+    def lr_for(self, batch_size: int, norm: bool) -> float:
+        """Return the peak learning rate for a batch, and for networks with batch normalisation or without."""
+        return (self.lr if norm else self.lr_without_norm) * min(batch_size, 1024) / 256
+
     def augmentation_for(self, pictures: int) -> str:
         """Return the augmentation policy: the fewer pictures there are, the more they are varied."""
         if self.augmentation != "auto":

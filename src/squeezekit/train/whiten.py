@@ -6,19 +6,16 @@ channels vary alike and none follows from another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from squeezekit.data.loader import make_loader
-from squeezekit.data.source import PictureSet
+from squeezekit.data.preparation import Preparation
 from squeezekit.train.module import Normalise
-from squeezekit.train.plan import Plan
 
-__all__ = ["whiten", "whitening_filters"]
+__all__ = ["MOST", "whiten", "whitening_filters"]
 
 #: As many pictures tell the components well enough.
 MOST = 5000
@@ -27,38 +24,28 @@ MOST = 5000
 EPSILON = 1e-2
 
 
-def whiten(
-    network: nn.Module, plan: Plan, pictures: PictureSet, progress: Callable[[int, int], None]
-) -> None:
-    """Set the layer ``features.whiten`` of a network, in place.
+def whiten(network: nn.Module, preparation: Preparation, batches: Iterable[Tensor]) -> None:
+    """Set the layer ``features.whiten`` of a network, in place; do nothing where there is none.
 
     Parameters
     ----------
     network : nn.Module
-    plan : Plan
-    pictures : PictureSet
-        Of which only those that train are looked at.
-    progress : callable
-        Called with (pictures seen, pictures in all).
+    preparation : Preparation
+    batches : iterable of Tensor of uint8, (N, H, W, C)
+        Pictures that train.
     """
-    layer = network.get_submodule("features.whiten")
-    assert isinstance(layer, nn.Conv2d)
-    order = np.random.default_rng(plan.seed).permutation(plan.splits(pictures)["train"])[:MOST]
-    loader = make_loader(
-        pictures, order, plan.prepared, train=False, batch_size=64, seed=plan.seed, workers=0
-    )
-    normalise = Normalise(plan.prepared)
+    layer = getattr(network.get_submodule("features"), "whiten", None)
+    if layer is None:
+        return
+    normalise = Normalise(preparation)
     size = layer.weight[0].numel()
-    total, count, seen = torch.zeros(size, size, dtype=torch.float64), 0, 0
-    for batch in loader:
-        x = normalise(batch["pictures"].permute(0, 3, 1, 2))
-        patches = (
-            F.unfold(x, layer.kernel_size, stride=layer.stride).transpose(1, 2).reshape(-1, size).double()
-        )
+    total, count = torch.zeros(size, size, dtype=torch.float64), 0
+    for batch in batches:
+        x = normalise(batch.permute(0, 3, 1, 2))
+        patches = F.unfold(x, layer.kernel_size, stride=layer.stride).transpose(1, 2).reshape(-1, size)
+        patches = patches.double()
         total += patches.T @ patches
         count += len(patches)
-        seen += len(x)
-        progress(seen, len(order))
     filters = whitening_filters(total / count)[: layer.out_channels // 2].view(-1, *layer.weight.shape[1:])
     with torch.no_grad():
         layer.weight.copy_(torch.cat([filters, -filters]))
