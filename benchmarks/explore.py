@@ -279,7 +279,14 @@ def scaled(make: Callable[[float], Any], limit: float, classes: list[str], weigh
 
 
 def cifar10(
-    data: str, out: Path, minutes: float, epochs: int | None, seeds: int, weight_bits: float, space: str
+    data: str,
+    out: Path,
+    minutes: float,
+    epochs: int | None,
+    effort: str,
+    seeds: int,
+    weight_bits: float,
+    space: str,
 ) -> list[dict[str, Any]]:
     from squeezekit.data.source import open_pictures
     from squeezekit.explore.counting import count
@@ -314,6 +321,7 @@ def cifar10(
             words += ["--resume"] if (run / "config.json").is_file() else []
             trained.append(command(words, out / f"{name}-{seed}.json")["test"]["top1"])
             words = ["compress", str(run), "--data", data, "--out", f"{run}.sqz", "--max-bytes", str(LIMIT)]
+            words += ["--effort", effort]
             sizes.append(command(words, out / f"{name}-{seed}-sqz.json")["bytes"])
             words = ["evaluate", f"{run}.sqz", data]
             small.append(command(words, out / f"{name}-{seed}-test.json")["top1"])
@@ -354,6 +362,7 @@ def main() -> None:
     step.add_argument("--out", type=Path, default=Path("build/explore"))
     step.add_argument("--minutes", type=float, default=60)
     step.add_argument("--epochs", type=int, help="of the full trainings; default: the recipe's")
+    step.add_argument("--effort", default="default", help="of the compressions")
     step.add_argument("--seeds", type=int, default=3)
     step.add_argument("--bits", type=float, default=2.5)
     step.add_argument("--space", default="squeezenet")
@@ -369,7 +378,14 @@ def main() -> None:
         answer = bits(given.runs, given.data)
     else:
         answer = cifar10(
-            given.data, given.out, given.minutes, given.epochs, given.seeds, given.bits, given.space
+            given.data,
+            given.out,
+            given.minutes,
+            given.epochs,
+            given.effort,
+            given.seeds,
+            given.bits,
+            given.space,
         )
         (given.out / "result.json").write_text(json.dumps(answer, indent=2) + "\n")
     print(json.dumps(answer, indent=2))
