@@ -6,18 +6,23 @@
 Without --run it is SqueezeNet v1.0 with its authors' weights on imagenet-500: half of the pictures
 calibrates, the figures are of the other half. squeezekit's rows are whole files that run in int8; NNCodec's
 (ISO/IEC 15938-17, `make peers` installs it) are the weights alone, which then run in float32. With --run it
-is a network that `squeezekit train` made, beside plain Deep Compression; the figures are of test pictures,
-which neither trained, chose nor calibrated anything. Bits a weight are all bytes over the weights of
-convolutions and linear layers.
+is a network that `squeezekit train` made, beside plain Deep Compression and PyTorch's own int8 (FX graph
+mode, post-training, weights per channel, the same calibration pictures; the bytes are those of its saved
+state, as it is and compressed by xz); the figures are of test pictures, which neither trained, chose nor
+calibrated anything. Bits a weight are all bytes over the weights of convolutions and linear layers.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import io
 import json
+import lzma
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +62,41 @@ def published(arguments: argparse.Namespace, folder: Path) -> tuple[list[dict[st
     return rows, weights
 
 
+def pytorch(run: str, data: str) -> list[dict[str, Any]]:
+    """PyTorch's own static int8 quantization of a run."""
+    import torch
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    from squeezekit.compress.material import gather
+    from squeezekit.data.source import open_pictures
+    from squeezekit.train.classifier import Classifier, load_classifier
+    from squeezekit.train.evaluate import evaluate
+
+    classifier, pictures = load_classifier(run), open_pictures(data)
+    assert isinstance(classifier, Classifier)
+    seen = gather(classifier, pictures, most=500, seed=0, advance=lambda *_: None).calibration
+    calibration = torch.from_numpy(classifier.preparation.normalise(seen)).permute(0, 3, 1, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that another interface will take its place
+        mapping = get_default_qconfig_mapping("x86")
+        network = prepare_fx(copy.deepcopy(classifier.network).cpu(), mapping, (calibration[:1],))
+        with torch.inference_mode():
+            network(calibration)
+        network = convert_fx(network)
+        saved = io.BytesIO()
+        torch.save(network.state_dict(), saved)
+    with_it = Classifier(
+        classifier.name, network, classifier.preparation, classifier.classes, classifier.training
+    )
+    done = evaluate(with_it, pictures, against=classifier).to_dict()
+    row = {"method": "PyTorch int8", "bytes": len(saved.getvalue()), **done}
+    return [
+        row,
+        {**row, "method": "PyTorch int8, xz", "bytes": len(lzma.compress(saved.getvalue(), preset=9))},
+    ]
+
+
 def trained(arguments: argparse.Namespace, folder: Path) -> tuple[list[dict[str, Any]], float]:
     """A run beside Deep Compression, on its test pictures."""
     run, data, effort = str(arguments.run), str(arguments.pictures), arguments.effort
@@ -66,9 +106,10 @@ def trained(arguments: argparse.Namespace, folder: Path) -> tuple[list[dict[str,
     rows.append({"method": "Deep Compression", "bytes": made["bytes"], "file": made["out"]})
     for row in rows:
         file = run if row["method"] == "float32" else row["file"]
-        done = squeezekit("evaluate", file, data, "--against", run)
-        figures = {key: done[key] for key in ("agreement", "top1", "top5")}
-        row |= {**figures, "original_top1": done["against_top1"], "judged": done["images"]}
+        row |= squeezekit("evaluate", file, data, "--against", run)
+    rows += pytorch(run, data)
+    for row in rows:
+        row |= {"original_top1": row["against_top1"], "judged": row["images"]}
         row["original_top5"] = rows[0]["top5"]
     return rows, weights
 
