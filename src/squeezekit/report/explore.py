@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from squeezekit.report.html import _card, _flattened, _plot, _section, _text, page
-from squeezekit.report.plots import _figure
+from squeezekit.report.plots import _figure, _magnitudes
 from squeezekit.report.style import DARK, LIGHT, Palette, percent
 
 if TYPE_CHECKING:
@@ -84,8 +84,6 @@ def pareto_plot(study: StudyReport, palette: Palette = LIGHT) -> Figure | None:
     """Plot accuracy against each cost, with the front; None without a design."""
     if not study.points:
         return None
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
-
     colours = (palette.validation, palette.average, palette.right, palette.rate)
     models = sorted({point.model for point in study.points})
     names = list(study.costs)
@@ -102,10 +100,7 @@ def pareto_plot(study: StudyReport, palette: Palette = LIGHT) -> Figure | None:
             axes.plot([x for x, _ in steps], [100 * y for _, y in steps], color=palette.text, linewidth=1.2)
             if name in study.bounds:
                 axes.axvline(study.bounds[name], color=palette.wrong, linewidth=1, linestyle="--")
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            _magnitudes(axes)
             axes.set_xlabel(f"{name}: {study.costs[name]}{', seconds' if name == 'latency' else ''}")
             axes.set_ylabel("val accuracy, %")
         for axes in figure.axes[len(names) :]:

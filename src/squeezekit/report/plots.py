@@ -58,6 +58,17 @@ def _figure(palette: Palette, width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width, height), layout=padding)
 
 
+def _magnitudes(axes: Axes, logarithmic: bool = True) -> None:
+    """Give the x axis numbers that people write: 200, 1k, 5M."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
 # --- learning curves ---------------------------------------------------------------------------------------
 
 

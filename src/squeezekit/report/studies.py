@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from squeezekit.report.plots import _figure
+from squeezekit.report.plots import _figure, _magnitudes
 from squeezekit.report.style import LIGHT, Palette, duration, percent, plain, size
 
 if TYPE_CHECKING:
@@ -121,19 +121,17 @@ def study_figure(result: Study, palette: Palette = LIGHT) -> Figure:
     return figure
 
 
-#: What stands on the x axis: key, unit, label.
-_AXES = {"size": ("bytes", 1e3, "model size, kB"), "work": ("macs", 1e6, "multiply-accumulates, millions")}
+#: What stands on the x axis: key, label.
+_AXES = {"size": ("bytes", "model size, bytes"), "work": ("macs", "multiply-accumulates")}
 
 
-def _over_cost(
-    axes: Axes, rows: Sequence[Mapping[str, Any]], palette: Palette, key: str, unit: float, label: str
-) -> None:
+def _over_cost(axes: Axes, rows: Sequence[Mapping[str, Any]], palette: Palette, key: str, label: str) -> None:
     colours = (palette.validation, palette.average, palette.right, palette.rate)
     series = list(dict.fromkeys(name for row in rows for name in row["series"]))
     for number, name in enumerate(series):
         own = sorted((row for row in rows if name in row["series"]), key=lambda row: row[key])
         axes.errorbar(
-            [row[key] / unit for row in own],
+            [row[key] for row in own],
             [100 * row["test_accuracy"] for row in own],
             [100 * (row["test_deviation"] or 0) for row in own],
             fmt="o-" if name else "o",
@@ -144,29 +142,26 @@ def _over_cost(
             elinewidth=1,
         )
     costs = [row[key] for row in rows]
-    if costs and max(costs) > 6 * min(costs):
-        axes.set_xscale("log")
+    _magnitudes(axes, logarithmic=bool(costs) and max(costs) > 6 * min(costs))
     if len(series) > 1:
         legend = axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16))
         for text in legend.get_texts():
             text.set_parse_math(False)
     else:
-        _label_points(axes, rows, palette, key, unit)
+        _label_points(axes, rows, palette, key)
     axes.margins(0.12, 0.2)
     axes.set_xlabel(label)
     axes.set_ylabel("top-1 on test pictures, %")
 
 
-def _label_points(
-    axes: Axes, rows: Sequence[Mapping[str, Any]], palette: Palette, key: str, unit: float
-) -> None:
+def _label_points(axes: Axes, rows: Sequence[Mapping[str, Any]], palette: Palette, key: str) -> None:
     """Write name and accuracy beyond the ends of the bars, alternately above and below."""
     for place, row in enumerate(sorted(rows, key=lambda row: row[key])):
         side = 1 if place % 2 == 0 else -1
         end = row["test_accuracy"] + side * (row["test_deviation"] or 0)
         axes.annotate(
             f"{plain(row['variant'])}\n{percent(row['test_accuracy'])}",
-            (row[key] / unit, 100 * end),
+            (row[key], 100 * end),
             xytext=(0, 5 * side),
             textcoords="offset points",
             ha="center",
