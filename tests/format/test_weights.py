@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -152,3 +153,15 @@ def test_any_bytes_end_in_an_error_or_in_tensors(data: bytes, weights: list[Any]
         decoder = Decoder(data, heads)
         for head, weight in zip(heads, weights, strict=True):
             assert decoder.take(head).shape == weight.shape
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_the_same_bytes_again_and_beside_another_thread(coding: str) -> None:
+    """Nothing is remembered from one file to the next, and nothing is shared between two at once."""
+    rng = np.random.default_rng(0)
+    sizes = [(64, 64, 3, 3), (32, 64, 1, 1), (64, 1, 3, 3)]
+    weights = [rng.laplace(0, 2, size).round().clip(-127, 127).astype(np.int8) for size in sizes]
+    once = coded(weights, coding)[0]
+    assert coded(weights, coding)[0] == once
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda given: coded(given, coding)[0], [weights, weights])) == [once, once]
