@@ -11,6 +11,8 @@ import pytest
 from rich.console import Console
 
 from squeezekit.errors import UserError
+from squeezekit.explore.short import ShortTraining
+from squeezekit.explore.studies import compression
 from squeezekit.explore.studies.rows import STATE
 from squeezekit.explore.studies.run import StudyOptions, run_study
 
@@ -85,6 +87,26 @@ def test_compression_is_measured_on_the_same_pictures(tmp_path: Path) -> None:
     trained = str(tmp_path / "study" / "seed-0" / "model.safetensors")
     again = run(tmp_path / "again", "compression", epochs=4, pictures=300, model=trained)
     assert again["rows"][0]["test_accuracy"] == rows["float32"]["test_accuracy"]
+
+
+def test_compression_that_is_killed_before_its_first_row_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShortTraining, "run", kill)  # in its training: there is nothing yet
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, "compression")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(compression, "evaluate", kill)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "compression")
+    trained = (tmp_path / "seed-0" / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(KeyboardInterrupt):  # neither refused nor trained again
+        run(tmp_path, "compression")
+    assert (tmp_path / "seed-0" / "model.safetensors").stat().st_mtime_ns == trained
 
 
 def test_mistakes_cost_no_training(tmp_path: Path) -> None:

@@ -57,8 +57,7 @@ def compress_and_measure(ground: Ground, variant: Variant, seed: int) -> Row:
     is made stays in the study's folder: ``seed-0/model.safetensors``, ``seed-0/svd.sqz``.
     """
     started = time.perf_counter()
-    folder = ground.out / f"seed-{seed}"
-    folder.mkdir(exist_ok=True)
+    folder = ground.folder.path / f"seed-{seed}"
     if ground.model is None and not (folder / WEIGHTS).exists():
         _train(ground, variant, seed, folder / WEIGHTS)
     classifier = load_classifier(ground.model or folder / WEIGHTS)
@@ -70,6 +69,7 @@ def compress_and_measure(ground: Ground, variant: Variant, seed: int) -> Row:
         counted = cost(from_torch(classifier.network.cpu(), (channels, side, side)))
         size = 4 * counted.parameters
     else:
+        folder.mkdir(exist_ok=True)
         model = folder / f"{variant.name}.sqz"
         method: Any = variant.name
         # The papers' methods retrain with "default", not with "low"; "best" would take a quarter of an hour.
@@ -101,6 +101,8 @@ def _train(ground: Ground, variant: Variant, seed: int, out: Path) -> None:
     network = ground.train(variant, seed).network
     assert isinstance(network, Network)
     training = ground.training
+    ground.folder.keep()  # before its first row: what lies beside study.json is the study's
+    out.parent.mkdir(exist_ok=True)
     save_checkpoint(
         out,
         network,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from rich.console import Console
 from torch import nn
 
 from squeezekit.explore.short import Outcome, ShortTraining
-from squeezekit.explore.studies.rows import Row
+from squeezekit.explore.studies.rows import Row, StudyFolder
 from squeezekit.explore.studies.study import Variant
 from squeezekit.graph.cost import Cost, cost
 from squeezekit.graph.from_torch import from_torch
@@ -32,8 +31,7 @@ class Ground:
     epochs : int
         Of every network.
     quick : bool
-    out : Path
-        The study's folder.
+    folder : StudyFolder
     console : Console
     data : str
         What `training` was opened from.
@@ -44,7 +42,7 @@ class Ground:
     training: ShortTraining
     epochs: int
     quick: bool
-    out: Path
+    folder: StudyFolder
     console: Console
     data: str
     model: str | None = None

@@ -106,6 +106,10 @@ class StudyFolder:
     def append(self, row: Row) -> None:
         """Keep a row: when this returns, no kill can lose it."""
         self.rows.append(row)
+        self.keep()
+
+    def keep(self) -> None:
+        """Write what there is so far."""
         self.write({"settings": self.settings, "rows": [asdict(each) for each in self.rows]})
 
     def write(self, state: Mapping[str, Any]) -> None:

@@ -139,14 +139,14 @@ def run_study(
             "model": options.model,
         },
     )
-    ground = Ground(training, epochs, options.quick, folder.path, console, str(data), options.model)
-    _fill(study, plan, folder, ground, options.seeds)
+    ground = Ground(training, epochs, options.quick, folder, console, str(data), options.model)
+    _fill(study, plan, ground, options.seeds)
     return _finish(study, plan, folder, str(data), options)
 
 
-def _fill(study: Study, plan: Plan, folder: StudyFolder, ground: Ground, seeds: int) -> None:
+def _fill(study: Study, plan: Plan, ground: Ground, seeds: int) -> None:
     """Measure what is missing, seed by seed, so that a study that is stopped can compare."""
-    measure = study.measure or train_and_measure
+    measure, folder = study.measure or train_and_measure, ground.folder
     wanted = [(variant, seed) for seed in range(seeds) for variant in plan.variants]
     missing = [(variant, seed) for variant, seed in wanted if not folder.has(variant.name, seed)]
     if len(missing) < len(wanted):
