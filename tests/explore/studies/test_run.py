@@ -13,8 +13,9 @@ from rich.console import Console
 from squeezekit.errors import UserError
 from squeezekit.explore.short import ShortTraining
 from squeezekit.explore.studies import compression
-from squeezekit.explore.studies.rows import STATE
-from squeezekit.explore.studies.run import StudyOptions, run_study
+from squeezekit.explore.studies.rows import STATE, Row, StudyFolder
+from squeezekit.explore.studies.run import STUDIES, StudyOptions, _finish, run_study
+from squeezekit.explore.studies.study import Setting
 
 
 def run(out: Path, name: str = "bypass", **options: Any) -> dict[str, Any]:
@@ -71,6 +72,29 @@ def test_more_seeds_go_on_where_the_study_stopped(tmp_path: Path) -> None:
     third = run(tmp_path / "study", seeds=1)
     assert all(row["seeds"] == 1 for row in third["variants"])
     assert third["rows"] == second["rows"]
+
+
+def filled(folder: Path, *variants: str) -> dict[str, Any]:
+    """Write table, figure and text of a study whose every row is there."""
+    setting = {"train": 96, "val": 9, "test": 9, "size": 32, "epochs": 1, "split_seed": 0}
+    study = STUDIES["pct-3x3"]
+    plan = study.plan(Setting(32, quick=True))
+    there = StudyFolder(folder, setting)
+    for name in (*variants, *(variant.name for variant in plan.variants)):
+        there.append(Row(name, 0, 32, 100, 200, 400, 0.5, 0.5, 1.5))
+    return _finish(study, plan, there, "digits", StudyOptions(seeds=1))
+
+
+def test_files_are_utf8_whatever_the_machine_prefers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+
+    def ascii_unless_told(path: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        text = {} if "b" in mode else {"encoding": "ascii"}
+        return real(path, mode, *rest, **{**text, **named})
+
+    monkeypatch.setattr(Path, "open", ascii_unless_told)
+    filled(tmp_path)
+    assert "12.5 % 3×3,0,32," in (tmp_path / "study.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -191,7 +191,8 @@ def _finish(
         "rows": [asdict(row) for row in folder.rows],
     }
     folder.write(result)
-    with write_atomically(folder.path / "study.csv") as temporary, temporary.open("w", newline="") as file:
+    table = folder.path / "study.csv"
+    with write_atomically(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(Row.__dataclass_fields__))
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
