@@ -97,6 +97,13 @@ def test_files_are_utf8_whatever_the_machine_prefers(tmp_path: Path, monkeypatch
     assert "12.5 % 3×3,0,32," in (tmp_path / "study.csv").read_text(encoding="utf-8")
 
 
+def test_a_variant_that_a_version_no_longer_has_is_kept_and_not_shown(tmp_path: Path) -> None:
+    result = filled(tmp_path, "2 % 3×3")
+    assert result["rows"][0]["variant"] == "2 % 3×3"
+    assert "2 % 3×3" not in {row["variant"] for row in result["variants"]}
+    assert "\n2 % 3×3" not in (tmp_path / "study.csv").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_compression_is_measured_on_the_same_pictures(tmp_path: Path) -> None:
     result = run(tmp_path / "study", "compression", epochs=4, pictures=300)

@@ -174,11 +174,9 @@ def _finish(
     study: Study, plan: Plan, folder: StudyFolder, data: str, options: StudyOptions
 ) -> dict[str, Any]:
     """Write table, figure and text, of the seeds that were asked for."""
-    order = {variant.name: place for place, variant in enumerate(plan.variants)}
-    rows = sorted(
-        (row for row in folder.rows if row.seed < options.seeds),
-        key=lambda row: (order[row.variant], row.seed),
-    )
+    found = {(row.variant, row.seed): row for row in folder.rows}
+    wanted = ((variant.name, seed) for variant in plan.variants for seed in range(options.seeds))
+    rows = [found[each] for each in wanted if each in found]
     result = {
         "study": {**study.to_dict(), "figure": study.figure},
         "command": _command(study.name, data, options),
