@@ -108,3 +108,9 @@ def test_points_are_labelled_as_in_the_paper() -> None:
         "SR = 0.5\n84.7\u00a0%",
         "SR = 1\n84.7\u00a0%",
     ]
+
+
+def test_the_papers_own_networks_have_readable_costs() -> None:
+    drawn = study_figure(result("names", variant("SqueezeNet", macs=861_346_816), variant("b")))
+    labels = [text.get_text() for text in drawn.axes[0].get_yticklabels()]
+    assert labels == ["SqueezeNet\n193 kB, 861 M MACs", "b\n193 kB, 3.8 M MACs"]

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from squeezekit.report.plots import _figure, _magnitudes
+from squeezekit.report.scaling import flops_text
 from squeezekit.report.style import LIGHT, Palette, duration, percent, plain, size
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _by_name(axes: Axes, rows: Sequence[Mapping[str, Any]], palette: Palette) ->
     )
     if rows:
         axes.axvline(accuracies[0], color=palette.line, linewidth=1.2, zorder=0)
-    texts = [f"{plain(row['variant'])}\n{size(row['bytes'])}, {row['macs'] / 1e6:.2g} M MACs" for row in rows]
+    texts = [f"{plain(row['variant'])}\n{size(row['bytes'])}, {flops_text(row['macs'])} MACs" for row in rows]
     axes.set_yticks(places, texts, parse_math=False)
     axes.invert_yaxis()
     axes.margins(0.12, 0.08)
