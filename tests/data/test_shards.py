@@ -301,6 +301,24 @@ def test_a_truncated_shard_is_one_line(shards: Path, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("sample", [2, 11])
+def test_a_shard_that_ends_or_is_damaged_between_pictures_is_found(
+    shards: Path, tmp_path: Path, sample: int
+) -> None:
+    copy = copied(shards, tmp_path)
+    (copy / "index.json").unlink()
+    shard, header = copy / "000004.tar", sample * 2048
+    data = bytearray(shard.read_bytes())
+    for length in (header, header + 100):  # before a header, and in it
+        shard.write_bytes(data[:length])
+        with pytest.raises(UserError, match=r"000004.tar: truncated, it ends in the middle"):
+            open_pictures(copy)
+    data[header + 10] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match=rf"000004.tar: .*damaged \(no header at byte {header:,}\)"):
+        open_pictures(copy)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_shard_that_is_cut_while_it_is_read_is_one_line(shards: Path, tmp_path: Path, workers: int) -> None:
     copy = copied(shards, tmp_path)

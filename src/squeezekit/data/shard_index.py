@@ -360,6 +360,13 @@ def _members(path: str) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
                         assert opened is not None
                         content = opened.read().decode("utf-8").strip()
                     yield info, content
+                # tarfile also takes half a header, or a damaged one, for the end.
+                file.seek(tar.offset)
+                end = file.read(tarfile.BLOCKSIZE)
+                if len(end) < tarfile.BLOCKSIZE:
+                    raise UserError(truncated(path))
+                if any(end):
+                    raise ValueError(f"no header at byte {tar.offset:,}")
         except UserError:
             raise
         except _TAR_ERRORS as error:
