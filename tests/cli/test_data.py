@@ -43,6 +43,26 @@ def test_an_index_elsewhere(shards: Path, tmp_path: Path, capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out)["classes"] == ["0", "1", "2"]  # the .cls hold numbers
 
 
+def test_an_index_moves_with_its_shards(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "index", "shards"]) == 0
+    assert main(["data", "check", str(shards.rename(tmp_path / "moved"))]) == 0
+    capsys.readouterr()
+
+
+def test_an_index_stays_where_it_cannot_be_made_anew(
+    shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p.name: p.read_bytes() for p in shards.iterdir() if p.suffix != ".tar"}
+    last = max(shards.glob("*.tar"))
+    os.truncate(last, 3000)
+    assert main(["data", "index", str(shards)]) == 2
+    assert f"{last}: truncated" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in shards.iterdir() if p.suffix != ".tar"} == before
+
+
 def test_mistakes_are_one_line(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = shards / "000000.tar"
     for words, message in (

@@ -22,6 +22,7 @@ import io
 import json
 import re
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -222,7 +223,7 @@ def index_shards(
     """Read the directory of every shard, and write their tables and ``index.json`` into a folder.
 
     Local shards are read piece by piece, a few hundred bytes a picture; those behind a URL may be fetched
-    whole.
+    whole. What the folder holds is replaced when all of them have been read.
 
     Parameters
     ----------
@@ -240,41 +241,44 @@ def index_shards(
     UserError
         A shard is missing, truncated or no tar file, or a sample has no class.
     """
-    folder = str(folder)
+    folder = str(Path(folder).absolute())
     splits = _splits_of(paths, name)
-    found: list[tuple[Shard, list[str]]] = []
+    shards: list[Shard] = []
     names: dict[str, int] = {}
-    for number, (path, split) in enumerate(zip(paths, splits, strict=True)):
-        table, classes = _scan(path)
-        for each in classes:
-            names.setdefault(each, len(names))
-        to = np.array([names[c] for c in classes], np.int32)
-        table["label"] = to[table["label"]] if len(table) else 0
-        beside = f"{number:06d}.npy"
-        np.save(Path(folder) / beside, table, allow_pickle=False)
-        full = path if files.is_url(path) else str(Path(path).absolute())
-        shard = Shard(
-            full, files.join(folder, beside), split, len(table), files.size(path), sum_of_keys(table)
-        )
-        found.append((shard, classes))
-        if progress is not None:
-            progress(number + 1, len(paths))
-    if not names:
-        raise UserError(f"{name}: no pictures found in {len(paths)} shards (expected KEY.jpg and KEY.cls)")
-    in_order = sorted(names, key=_as_number_or_name)
-    place = {each: i for i, each in enumerate(in_order)}
-    rank = np.array([place[each] for each in names], np.int32)
-    counts: dict[str, NDArray[np.int64]] = {}
-    for shard, _ in found:
-        table = np.load(shard.table)
-        table["label"] = rank[table["label"]] if len(table) else 0
-        np.save(shard.table, table, allow_pickle=False)
-        held = np.bincount(table["label"], minlength=len(names))
-        counts[shard.split] = counts.get(shard.split, np.zeros(len(names), np.int64)) + held
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
+        for number, (path, split) in enumerate(zip(paths, splits, strict=True)):
+            table, classes = _scan(path)
+            for each in classes:
+                names.setdefault(each, len(names))
+            to = np.array([names[c] for c in classes], np.int32)
+            table["label"] = to[table["label"]] if len(table) else 0
+            beside = f"{number:06d}.npy"
+            np.save(Path(scratch) / beside, table, allow_pickle=False)
+            full = path if files.is_url(path) else str(Path(path).absolute())
+            shards.append(
+                Shard(
+                    full, files.join(folder, beside), split, len(table), files.size(path), sum_of_keys(table)
+                )
+            )
+            if progress is not None:
+                progress(number + 1, len(paths))
+        if not names:
+            raise UserError(
+                f"{name}: no pictures found in {len(paths)} shards (expected KEY.jpg and KEY.cls)"
+            )
+        in_order = sorted(names, key=_as_number_or_name)
+        place = {each: i for i, each in enumerate(in_order)}
+        rank = np.array([place[each] for each in names], np.int32)
+        counts: dict[str, NDArray[np.int64]] = {}
+        (Path(folder) / INDEX).unlink(missing_ok=True)  # an earlier one, of other tables
+        for shard in shards:
+            table = np.load(Path(scratch) / files.base(shard.table)[1])
+            table["label"] = rank[table["label"]] if len(table) else 0
+            np.save(shard.table, table, allow_pickle=False)
+            held = np.bincount(table["label"], minlength=len(names))
+            counts[shard.split] = counts.get(shard.split, np.zeros(len(names), np.int64)) + held
     index = Index(
-        tuple(in_order),
-        in_split_order([shard for shard, _ in found]),
-        {split: row.tolist() for split, row in counts.items()},
+        tuple(in_order), in_split_order(shards), {split: row.tolist() for split, row in counts.items()}
     )
     with write_atomically(Path(folder) / INDEX) as temporary:
         temporary.write_text(index.text(folder), encoding="utf-8")
