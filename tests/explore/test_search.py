@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -202,25 +204,23 @@ def test_the_front_is_what_nothing_beats() -> None:
     assert [r.number for r in front(rows, ("bytes",))] == [0, 4, 1]
 
 
-def test_importance_finds_what_mattered() -> None:
-    space = Space("squeezenet", 32)
-    import numpy as np
-
-    rng = np.random.default_rng(0)
+def judged(accuracy: Callable[[dict[str, Any]], float]) -> Results:
+    """Thirty designs, each as good as `accuracy` says of its parameters."""
+    space, rng = Space("squeezenet", 32), np.random.default_rng(0)
     rows = []
     for number in range(30):
         drawn = space.random(rng)
-        accuracy = drawn["squeezenet.squeeze_ratio"]  # nothing else matters
-        made = space.design(drawn)
+        value = accuracy(drawn)
+        costs = {"bytes": 1.0}
         rows.append(
             Row(
                 number,
-                made,
+                space.design(drawn),
                 drawn,
                 space.distributions(),
-                {"bytes": 1.0},
-                accuracy,
-                accuracy,
+                costs,
+                value,
+                value,
                 False,
                 1,
                 1.0,
@@ -228,11 +228,18 @@ def test_importance_finds_what_mattered() -> None:
                 "w",
             )
         )
-    results = Results(parse_objective("accuracy", None), parse_budget(""), rows)
-    importance = results.importance()
+    return Results(parse_objective("accuracy", None), parse_budget(""), rows)
+
+
+def test_importance_finds_what_mattered() -> None:
+    importance = judged(lambda drawn: drawn["squeezenet.squeeze_ratio"]).importance()
     assert max(importance, key=lambda name: importance[name]) == "squeeze_ratio"
     assert importance["squeeze_ratio"] > 0.5
     assert sum(importance.values()) == pytest.approx(1)
+
+
+def test_designs_that_came_out_alike_tell_no_importance() -> None:
+    assert judged(lambda _: 0.5).importance() == {}
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ class Results:
         """Return the share of the accuracy's variation that each parameter explains (fANOVA).
 
         Hutter et al., ICML 2014. Of the family that was tried most often, and of its whole trainings; nothing
-        where they are too few.
+        where they are too few, or all came out alike.
         """
         whole = self.whole
         if not whole:
@@ -193,7 +193,10 @@ class Results:
                     )
                 )
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+            try:
+                found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+            except RuntimeError:  # no variance: all came out alike
+                return {}
         return {name.partition(".")[2]: float(share) for name, share in found.items()}
 
     def write_csv(self, path: Path) -> None:
