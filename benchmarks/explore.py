@@ -11,9 +11,9 @@
 `overhead`: a search as ``squeezekit explore`` runs it; all of the time between the first trial's beginning
 and the last one's end that was not spent in training. SQLite on this disk.
 
-`workers`: tiny trials, each a real training on digits; then the same with trials that only wait, which tells
-what the storage alone allows where there are fewer cores than workers. Needs PostgreSQL's programs, starts a
-server of its own.
+`workers`: tiny trials, each a real training on digits, timed from the first one's beginning to the last one's
+end; then the same with trials that only wait, which tells what the storage alone allows where there are fewer
+cores than workers. Needs PostgreSQL's programs, starts a server of its own.
 
 `cifar10`: searches for 60 minutes under 100 kB; then trains the design that won, and SqueezeNet v1.1 and
 MobileNet v1 scaled to the same number of bytes, for the same number of epochs, over three seeds; compresses
@@ -197,6 +197,11 @@ def worker(storage: str, study: str, trials: int, wait: float, ready: Any, go: A
 
 
 def workers(trials: int, wait: float) -> list[dict[str, Any]]:
+    import optuna
+
+    from squeezekit.explore.storage import open_storage
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     spawn = multiprocessing.get_context("spawn")
     os.environ["OMP_NUM_THREADS"] = "1"
     rows = []
@@ -211,11 +216,13 @@ def workers(trials: int, wait: float) -> list[dict[str, Any]]:
                     process.start()
                 for _ in processes:
                     ready.acquire()
-                started = time.perf_counter()
                 go.set()
                 for process in processes:
                     process.join()
-                rate = trials / (time.perf_counter() - started)
+                done = optuna.load_study(study_name=study, storage=open_storage(storage, Path(), 20)).trials
+                ends = [trial.datetime_complete for trial in done if trial.datetime_complete]
+                starts = [trial.datetime_start for trial in done if trial.datetime_start]
+                rate = len(ends) / (max(ends) - min(starts)).total_seconds()
                 kind = f"waiting {seconds:g} s" if seconds else "training"
                 rows.append({"trials": kind, "workers": number, "trials_a_minute": 60 * rate})
                 before = next(r for r in rows if r["trials"] == kind)["trials_a_minute"]
