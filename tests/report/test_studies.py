@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from typing import Any
 
 import pytest
@@ -114,3 +115,20 @@ def test_the_papers_own_networks_have_readable_costs() -> None:
     drawn = study_figure(result("names", variant("SqueezeNet", macs=861_346_816), variant("b")))
     labels = [text.get_text() for text in drawn.axes[0].get_yticklabels()]
     assert labels == ["SqueezeNet\n193 kB, 861 M MACs", "b\n193 kB, 3.8 M MACs"]
+
+
+def test_labels_do_not_cross_a_line_that_rises() -> None:
+    costs, accuracies = (253, 365, 488, 734, 980, 1220), (0.722, 0.851, 0.918, 0.944, 0.958, 0.958)
+    deviations = (0.034, 0.062, 0.007, 0.008, 0.022, 0.009)
+    rows = [
+        variant("12.5 % 3×3", series=["SqueezeNet"], bytes=cost, test_accuracy=mean, test_deviation=deviation)
+        for cost, mean, deviation in zip(costs, accuracies, deviations, strict=True)
+    ]
+    drawn = study_figure(result("size", *rows))
+    png(drawn, dpi=round(drawn.dpi))  # places everything
+    (axes,) = drawn.axes
+    line = axes.lines[0].get_path().transformed(axes.lines[0].get_transform())
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == len(rows)
+    assert not any(line.intersects_bbox(box, filled=False) for box in boxes)
+    assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
