@@ -186,7 +186,7 @@ def _by_name(axes: Axes, rows: Sequence[Mapping[str, Any]], palette: Palette) ->
         elinewidth=1,
     )
     if rows:
-        axes.axvline(accuracies[0], color=palette.line, linewidth=1.2, zorder=0)
+        axes.axvline(accuracies[0], color=palette.muted, linewidth=1, linestyle="--", zorder=0)
     texts = [f"{plain(row['variant'])}\n{size(row['bytes'])}, {flops_text(row['macs'])} MACs" for row in rows]
     axes.set_yticks(places, texts, parse_math=False)
     axes.invert_yaxis()
