@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -53,6 +55,19 @@ def test_pictures_are_a_stratified_part_and_the_rest_stays_out(digits: ShortTrai
     assert set(digits._splits["train"]) < set(everything._splits["train"])
     labels = digits._pictures.labels[digits._splits["train"]]
     assert all(13 <= (labels == label).sum() <= 17 for label in range(10))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"device": "gpu"}, "--device gpu: unknown"),
+        ({"precision": "fp8"}, "--precision fp8: unknown"),
+        ({"seed": -1}, "--seed -1: must be from 0"),
+    ],
+)
+def test_what_train_would_not_take_is_told_at_once(asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        ShortTraining("digits", **asked)
 
 
 def test_pictures_that_do_not_fit_in_memory_are_told(

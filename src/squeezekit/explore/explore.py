@@ -132,8 +132,6 @@ def explore(
             raise UserError(f"--{name} {value}: must be more than 0")
     if not 0.1 <= bits <= 8:
         raise UserError(f"--bits {bits}: must be from 0.1 to 8")
-    if not 0 <= seed < 2**31:
-        raise UserError(f"--seed {seed}: must be from 0 to 2147483647")
     if trials is None and minutes is None:
         trials = default[0]
     asked = parse_budget(budget)

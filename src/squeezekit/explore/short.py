@@ -34,8 +34,9 @@ from squeezekit.errors import UserError
 from squeezekit.explore.design import Design
 from squeezekit.report.progress import progress_bar
 from squeezekit.train.allocator import keep_freed_memory
+from squeezekit.train.classifier import best_device
 from squeezekit.train.module import ClassifierModule, Normalise, has_norm
-from squeezekit.train.plan import balance, size_for
+from squeezekit.train.plan import Options, balance, size_for
 from squeezekit.train.precision import mixed
 from squeezekit.train.recipes import recipe as named_recipe
 from squeezekit.train.run_folder import fingerprint
@@ -44,9 +45,6 @@ from squeezekit.train.whiten import MOST, whiten
 __all__ = ["Outcome", "ShortTraining"]
 
 Batch = dict[str, Any]
-
-#: Share of the pictures that is kept for the final figures where DATA has no such split, as in ``train``.
-_TEST = 0.2
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class ShortTraining:
     Raises
     ------
     UserError
-        For anything wrong with DATA.
+        For anything wrong with DATA, and for an option that ``train`` would not take.
 
     Examples
     --------
@@ -134,13 +132,15 @@ class ShortTraining:
         precision: str = "auto",
         console: Console | None = None,
     ) -> None:
+        # Complains of what there is not.
+        asked = Options(seed=seed, val_fraction=val_fraction, device=device, precision=precision)  # type: ignore[arg-type]
         self.console = console or Console(stderr=True)
         self.device, self.precision, self.seed = device, precision, seed
         self._pictures = found = open_pictures(data)
         with progress_bar("checking the pictures", self.console) as advance:
             broken = check_pictures(found, advance)
         fraction = val_fraction or min(0.1, 2000 / len(found))  # as train
-        self._splits = resolve_splits(found, seed, fraction, _TEST, without=broken.names)
+        self._splits = resolve_splits(found, seed, fraction, asked.test_fraction, without=broken.names)
         self.size = size_for(found, self._splits["train"])
         if pictures is not None:
             self._splits["train"] = _part(self._splits["train"], found.labels, pictures, seed)
@@ -155,7 +155,7 @@ class ShortTraining:
             "fingerprint": self.fingerprint,
             "seed": seed,
             "val_fraction": fraction,
-            "test_fraction": _TEST,
+            "test_fraction": asked.test_fraction,
             "broken": list(broken.names),
         }
         self._kept: dict[tuple[str, int, int], _Part] = {}
@@ -261,7 +261,7 @@ class ShortTraining:
 
     def accuracy(self, network: nn.Module, size: int, part: str) -> float:
         """Return the top-1 accuracy, 0 to 1, on ``"train"``, ``"val"`` or ``"test"``, not augmented."""
-        device = _device(self.device)
+        device = best_device() if self.device == "auto" else torch.device(self.device)
         network = network.eval().to(device)
         normalise = Normalise(Preparation(size)).to(device)
         right = 0
@@ -434,11 +434,3 @@ def _early_size(network: nn.Module, channels: int, size: int) -> int | None:
 def _memory() -> int:
     """Bytes of memory that this machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
