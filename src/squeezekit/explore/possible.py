@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from squeezekit.errors import UserError
 from squeezekit.explore.budget import Budget
-from squeezekit.explore.space import Space
+from squeezekit.explore.space import Space, values
 
 __all__ = ["least", "possible"]
 
@@ -87,14 +86,14 @@ def least(
     """
     best: tuple[float, Parameters, Mapping[str, float]] | None = None
     for family in space.families:
-        grid = {name: _values(each) for name, each in space.of(family).items()}
+        grid = {name: values(each) for name, each in space.of(family).items()}
         here: Parameters = {"family": family} if len(space.families) > 1 else {}
-        here |= {name: values[0] for name, values in grid.items()}
+        here |= {name: steps[0] for name, steps in grid.items()}
         value, found = math.inf, None
         for _ in range(_SWEEPS):
             before = value
-            for name, values in grid.items():
-                for each in values:
+            for name, steps in grid.items():
+                for each in steps:
                     tried = {**here, name: each}
                     if (cost := costs(tried)) is not None and score(cost) < value:
                         value, found, here = score(cost), cost, tried
@@ -108,12 +107,3 @@ def least(
             "(take larger ones)"
         )
     return best[1], best[2]
-
-
-def _values(distribution: BaseDistribution) -> list[Any]:
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    assert isinstance(distribution, (IntDistribution, FloatDistribution))
-    assert distribution.step is not None
-    steps = round((distribution.high - distribution.low) / distribution.step)
-    return [min(distribution.low + i * distribution.step, distribution.high) for i in range(steps + 1)]

@@ -23,7 +23,7 @@ from squeezekit.errors import UserError, suggest
 from squeezekit.explore.design import Design
 from squeezekit.train.plan import SMALL
 
-__all__ = ["SPACES", "Space"]
+__all__ = ["SPACES", "Space", "values"]
 
 #: The families of each space.
 SPACES: dict[str, tuple[str, ...]] = {
@@ -203,11 +203,16 @@ def _pools(fires: int, count: int, downsampling: str) -> tuple[int, ...]:
     return tuple(sorted({1 + round(share * (fires - 0.51)) for share in shares}))
 
 
-def _draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
+def values(distribution: BaseDistribution) -> list[Any]:
+    """Return all values of a parameter, numbers from the lowest on."""
     if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[int(rng.integers(len(distribution.choices)))]
+        return list(distribution.choices)
     assert isinstance(distribution, (IntDistribution, FloatDistribution))
     assert distribution.step is not None
     steps = round((distribution.high - distribution.low) / distribution.step)
-    value = distribution.low + int(rng.integers(steps + 1)) * distribution.step
-    return min(value, distribution.high)
+    return [min(distribution.low + i * distribution.step, distribution.high) for i in range(steps + 1)]
+
+
+def _draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
+    every = values(distribution)
+    return every[int(rng.integers(len(every)))]
