@@ -198,6 +198,8 @@ _FRONT = (
     "the dashed line is the budget."
 )
 _IMPORTANCE = "The share of the variation of accuracy that each parameter explains (fANOVA)."
+#: Long lines for a shell would make the table wider than the page, and push its numbers out of sight.
+_WRAPPED = "white-space:pre-wrap;overflow-wrap:anywhere"
 
 
 def _headline(study: StudyReport) -> str:
@@ -241,12 +243,12 @@ def _designs(study: StudyReport) -> str:
         lines = "\n".join(_text(line) for line in row["commands"])
         meta = f'<span class="muted">{_text(row["metaparameters"])}</span>'
         body.append(
-            f"<tr>{cells}<td>{_text(row['design'])}<br>{meta}</td></tr>"
-            f'<tr><td colspan="{len(names) + 1}"><pre tabindex="0"><code>{lines}</code></pre>'
+            f"<tr>{cells}<td>{_text(row['design'])}</td></tr>"
+            f'<tr><td colspan="{len(names) + 1}">{meta}<pre style="{_WRAPPED}"><code>{lines}</code></pre>'
             "</td></tr>"
         )
     table = (
-        '<div class="scroll" tabindex="0"><table class="settings">'
+        '<div class="scroll" tabindex="0"><table>'
         f"<thead><tr>{head}<th>design</th></tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
     note = (
