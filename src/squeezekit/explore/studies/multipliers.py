@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from squeezekit.explore.design import Design
+from squeezekit.explore.scaling import scaled
 from squeezekit.explore.studies.study import Claim, Plan, Setting, Study, Variant
 
 __all__ = ["MULTIPLIERS"]
@@ -16,12 +17,11 @@ _QUICK_ALPHA, _QUICK_DEPTH = 0.25, 0.4
 
 def _multipliers(setting: Setting) -> Plan:
     whole, depth = (_QUICK_ALPHA, _QUICK_DEPTH) if setting.quick else (1.0, 1.0)
+    base = Design.of("mobilenet_v1", setting.size, width_mult=whole, depth_coefficient=depth)
 
     def design(alpha: float, rho: float) -> Design:
-        side, width = round(setting.size * rho), alpha * whole
-        return Design.of("mobilenet_v1", side, width_mult=width, depth_coefficient=depth, stem=stem)
+        return scaled(base, width=alpha, size=round(setting.size * rho))
 
-    stem = "small" if setting.size <= 64 else "standard"  # of the whole network: ρ changes pictures alone
     alphas = {share: f"α = {share * whole:g}" for share in _TABLE_6}
     rhos = {share: f"ρ = {share:.2f}" for share in _TABLE_7}
     variants = [

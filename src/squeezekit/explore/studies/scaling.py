@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from squeezekit.explore.design import Design
+from squeezekit.explore.scaling import Bases, scaled
 from squeezekit.explore.studies.study import Claim, Plan, Setting, Study, Variant
 
 __all__ = ["SCALING"]
 
-#: The authors' bases of depth, width and resolution (section 4, step 1): α · β² · γ² = 1.92.
-_ALPHA, _BETA, _GAMMA = 1.2, 1.1, 1.15
 #: What each direction grows by where the work shall be about 2 and 4 times: d, w², r².
 _TIMES = (2, 4)
 #: Table 7: four times the work of B0.
@@ -35,21 +34,16 @@ _QUICK: dict[str, Any] = {
 
 def _scaling(setting: Setting) -> Plan:
     model, base = ("squeezenet", _QUICK) if setting.quick else ("efficientnet", {})
-    stem = "small" if setting.size <= 64 else "standard"  # of the baseline: its scaled forms keep it
+    whole = Design.of(model, setting.size, **base)
+    bases = Bases()  # the authors' (section 4, step 1): α · β² · γ² = 1.92
 
-    def scaled(depth: float, width: float, resolution: float) -> Design:
-        return Design.of(
-            model,
-            round(setting.size * resolution),
-            stem=stem,
-            depth_coefficient=depth,
-            width_coefficient=width,
-            **base,
-        )
+    def at(depth: float, width: float, resolution: float) -> Design:
+        size = round(setting.size * resolution)
+        return scaled(whole, depth=depth, width=width, size=size, rounding="up")  # as the authors
 
     every = "depth|width|resolution|compound"
     baseline = "baseline"
-    variants = [Variant.of(baseline, scaled(1, 1, 1), every, "77.3 %, 0.4 B")]
+    variants = [Variant.of(baseline, whole, every, "77.3 %, 0.4 B")]
     largest: dict[str, str] = {}
     for phi, times in enumerate(_TIMES, start=1):
         root = times**0.5
@@ -57,10 +51,10 @@ def _scaling(setting: Setting) -> Plan:
             ("depth", f"d = {times}", (times, 1, 1)),
             ("width", f"w = {root:.2g}", (1, root, 1)),
             ("resolution", f"r = {root:.2g}", (1, 1, root)),
-            ("compound", f"φ = {phi}", (_ALPHA**phi, _BETA**phi, _GAMMA**phi)),
+            ("compound", f"φ = {phi}", (bases.alpha**phi, bases.beta**phi, bases.gamma**phi)),
         ):
             paper = _TABLE_7[series] if times == 4 else ""
-            variants.append(Variant.of(name, scaled(*factors), series, paper))
+            variants.append(Variant.of(name, at(*factors), series, paper))
             largest[series] = name
     claims = [
         Claim(f"{series} alone buys accuracy", name, baseline, "more")
