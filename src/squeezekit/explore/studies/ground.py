@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from rich.console import Console
@@ -46,6 +46,7 @@ class Ground:
     console: Console
     data: str
     model: str | None = None
+    _costs: dict[str, Cost] = field(default_factory=dict, init=False, repr=False)
 
     def build(self, variant: Variant, seed: int) -> nn.Module:
         """Build a variant with initial weights from the seed."""
@@ -67,10 +68,14 @@ class Ground:
             )
 
     def cost(self, variant: Variant) -> Cost:
-        """Count a variant; nothing is allocated for it."""
-        with torch.device("meta"):
-            network = variant.build(len(self.training.classes), self.training.channels)
-        return cost(from_torch(network, (self.training.channels, variant.size, variant.size)))
+        """Count a variant, once for all seeds; nothing is allocated for it."""
+        if variant.name not in self._costs:
+            channels = self.training.channels
+            with torch.device("meta"):
+                network = variant.build(len(self.training.classes), channels)
+            graph = from_torch(network, (channels, variant.size, variant.size))
+            self._costs[variant.name] = cost(graph)
+        return self._costs[variant.name]
 
 
 def train_and_measure(ground: Ground, variant: Variant, seed: int) -> Row:
