@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from squeezekit.cli.main import main
+from squeezekit.explore.scale_search import Search
 
 
 def run_json(*words: str, capsys: Any) -> Any:
@@ -73,6 +74,20 @@ def test_search_and_build_from_it(tmp_path: Path, capsys: pytest.CaptureFixture[
     found = run_json("build", "--search", str(out), "--phi", "1", capsys=capsys)
     assert found["classes"] == 10
     assert found["scaled"]["flops"] == best["flops"]
+
+
+def test_an_interrupted_search_says_that_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(search: Search, *_: object) -> None:
+        search.path.write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "run", stopped)
+    words = ["--baseline", "squeezenet1_1", "--data", "digits", "--alphas", "2", "--betas", "1"]
+    assert main(["scale", "search", *words, "--out", str(tmp_path / "s")]) == 130
+    said = capsys.readouterr().err.splitlines()[-2:]
+    assert said == [f"stopped; what is done is in {tmp_path / 's'} (the same command goes on)", "interrupted"]
 
 
 @pytest.mark.parametrize(

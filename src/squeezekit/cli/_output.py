@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_plot",
+    "goes_on",
     "note",
     "only_json",
     "plain",
@@ -89,6 +90,17 @@ def only_json(wanted: bool) -> Iterator[None]:
         return
     with contextlib.redirect_stdout(sys.stderr):
         yield
+
+
+@contextlib.contextmanager
+def goes_on(state: Path) -> Iterator[None]:
+    """Say of work that is interrupted where its results so far are, if `state`, their file, is there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if state.exists():
+            note(f"stopped; what is done is in {state.parent} (the same command goes on)")
+        raise
 
 
 def results() -> Console:

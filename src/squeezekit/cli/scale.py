@@ -17,6 +17,7 @@ import typer
 from squeezekit.cli._options import Plot, metaparameters
 from squeezekit.cli._output import (
     check_plot,
+    goes_on,
     note,
     only_json,
     print_json,
@@ -160,7 +161,7 @@ def search(
     the same command goes on where it was stopped.
     """
     check_plot(plot)
-    from squeezekit.explore.scale_search import ALPHAS, BETAS, Settings
+    from squeezekit.explore.scale_search import ALPHAS, BETAS, SEARCH, Settings
 
     settings = Settings(
         phi=phi,
@@ -173,7 +174,7 @@ def search(
         recipe=recipe,
         batch_size=batch_size,
     )
-    with only_json(as_json):
+    with only_json(as_json), goes_on(out / SEARCH):
         found = _search(str(baseline), data, out, settings, size, set_, device, precision)
     values = found.to_dict()
     _keep(values, out, plot)

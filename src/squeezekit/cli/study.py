@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from squeezekit.cli._output import note, only_json, print_json, results
+from squeezekit.cli._output import goes_on, note, only_json, print_json, results
 
 EXAMPLE = """\
 squeezekit study squeeze-ratio photos/ --quick --out studies/squeeze-ratio
@@ -56,13 +56,8 @@ def study(
     from squeezekit.explore.studies.run import StudyOptions, run_study
 
     options = StudyOptions(quick, seeds, epochs, pictures, size, model, device, precision)
-    try:
-        with only_json(as_json):
-            result = run_study(name, data, out, options)
-    except KeyboardInterrupt:
-        if (out / "study.json").exists():
-            note(f"stopped; what is done is in {out} (the same command goes on)")
-        raise
+    with only_json(as_json), goes_on(out / "study.json"):
+        result = run_study(name, data, out, options)
     if as_json:
         print_json(result)
         return
