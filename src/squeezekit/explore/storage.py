@@ -95,9 +95,11 @@ def reachable(address: str) -> Iterator[None]:
             "start the same command again)"
         ) from error
     except ImportError as error:
+        mend = (
+            'pip install "squeezekit[postgresql]"' if address.startswith("postgresql") else "or take another"
+        )
         raise UserError(
-            f"{shown}: needs {error.name or 'its driver'}, which is not installed "
-            '(pip install "squeezekit[postgresql]")'
+            f"{shown}: needs {error.name or 'its driver'}, which is not installed ({mend})"
         ) from error
 
 
