@@ -107,8 +107,9 @@ class SearchProgress(Watcher):
         if self.minutes is not None:
             rest = max(0.0, 60 * self.minutes - passed)
             left = rest if left is None else min(left, rest)
-        bests = [f"{written(name, min(r.costs[name] for r in results.front))} least {name}"
-                 for name in results.objective.costs if results.front]  # fmt: skip
+        front = results.front
+        bests = [f"{written(name, min(r.costs[name] for r in front))} least {name}"
+                 for name in results.objective.costs if front]  # fmt: skip
         if results.best is not None:
             bests.insert(0, f"best {results.best.accuracy:.1%}")
         of = "" if self.trials is None else f"/{self.trials}"
