@@ -276,6 +276,7 @@ def test_a_search_leaves_page_table_and_pictures(explored: Exploration) -> None:
     ("asked", "told"),
     [
         ({"trials": 0}, "--trials 0: must be more than 0"),
+        ({"minutes": float("nan")}, "--minutes nan: must be more than 0"),
         ({"space": "squeeznet"}, "no such space; did you mean 'squeezenet'"),
         ({"sampler": "tpo"}, "--sampler tpo: unknown"),
         ({"budget": "bytes<=10"}, "bytes is impossible, the least in the space squeezenet"),

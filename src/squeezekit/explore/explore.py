@@ -128,7 +128,7 @@ def explore(
     default = _QUICK if quick else _FULL
     for name, value in (("trials", trials), ("minutes", minutes), ("pictures", pictures), ("epochs", epochs),
                         ("heartbeat", heartbeat), ("size", size)):  # fmt: skip
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:  # nor is nan
             raise UserError(f"--{name} {value}: must be more than 0")
     if not 0.1 <= bits <= 8:
         raise UserError(f"--bits {bits}: must be from 0.1 to 8")
