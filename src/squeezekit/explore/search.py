@@ -7,7 +7,6 @@ back into the queue with its design and its seed.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -229,7 +228,7 @@ class Search:
 
     def _agree(self, name: str) -> None:
         """Compare the settings with those that the study was made with."""
-        mine = json.loads(json.dumps(asdict(self.settings)))
+        mine = asdict(self.settings)
         theirs = self.study.user_attrs.get("settings")
         if theirs is None:
             if self.study.get_trials(deepcopy=False):
