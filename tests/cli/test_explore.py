@@ -35,4 +35,4 @@ def test_an_impossible_budget_ends_before_anything_is_made(
     error = capsys.readouterr().err
     assert "ram is impossible" in error
     assert "nearest that can be met: ram<=" in error
-    assert not (out / "study.db").exists()
+    assert not out.exists()

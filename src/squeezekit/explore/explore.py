@@ -162,7 +162,6 @@ def explore(
         bits=bits,
         data=short.fingerprint,
     )
-    out.mkdir(parents=True, exist_ok=True)
     search = Search(
         short, Space(space, side), aim, asked, settings, out, storage=storage, name=study, heartbeat=heartbeat
     )

@@ -118,7 +118,7 @@ class Search:
     settings
         Must be those the study was made with.
     out
-        The study folder; exists.
+        The study folder, made once the budget is known to be possible.
     storage
         See :func:`squeezekit.explore.storage.open_storage`.
     name
@@ -156,6 +156,7 @@ class Search:
         if "latency" in budget.names:
             known = self._quick_enough(counted)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        out.mkdir(parents=True, exist_ok=True)
         self.storage: RDBStorage = open_storage(storage, out, heartbeat)
         self.address = str(self.storage.engine.url)
         pruner = SuccessiveHalvingPruner(
