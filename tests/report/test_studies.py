@@ -75,6 +75,14 @@ def test_the_page_says_how_it_was_made_and_what_agrees() -> None:
     assert "- ✓ It is so. Here a less b: +2.0 ± 1.0 points: agrees." in page
 
 
+def test_the_page_of_a_network_that_was_there_tells_of_no_training_of_the_study() -> None:
+    told = result("size", variant("float32"))
+    page = study_markdown({**told, "settings": {**told["settings"], "model": "run/"}})
+    assert "The network of run/, on the pictures that `squeezekit evaluate` takes for it; seeds of" in page
+    assert "pictures train" not in page
+    assert "12 epochs" not in page
+
+
 def test_the_table_and_the_verdicts_for_a_terminal() -> None:
     console = Console(file=io.StringIO(), width=160)
     console.print(study_table(result("size", variant("[red]a"))))

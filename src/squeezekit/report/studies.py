@@ -78,9 +78,7 @@ def study_markdown(result: Study) -> str:
         "",
         f"    {result['command']}",
         "",
-        f"{settings['train']:,} pictures train, {settings['val']:,} choose the epoch, {settings['test']:,} "
-        f"test; {settings['size']} pixels, {settings['epochs']} epochs; seeds: {seeds}, on one split "
-        f"(seed {settings['split_seed']}). {duration(result['seconds'])} of training on {result['threads']} "
+        f"{_made(settings, seeds)} {duration(result['seconds'])} of training on {result['threads']} "
         f"{'thread' if result['threads'] == 1 else 'threads'}. Mean ± deviation over the seeds.",
         "",
         "| " + " | ".join(_COLUMNS) + " |",
@@ -99,6 +97,20 @@ def study_markdown(result: Study) -> str:
         *(f"- {line}" for line in verdicts_text(result)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _made(settings: Mapping[str, Any], seeds: int) -> str:
+    """Say what the networks were trained and measured on."""
+    if settings.get("model"):  # its own training dealt the pictures
+        return (
+            f"The network of {settings['model']}, on the pictures that `squeezekit evaluate` takes for it; "
+            f"seeds of the methods: {seeds}."
+        )
+    return (
+        f"{settings['train']:,} pictures train, {settings['val']:,} choose the epoch, {settings['test']:,} "
+        f"test; {settings['size']} pixels, {settings['epochs']} epochs; seeds: {seeds}, on one split "
+        f"(seed {settings['split_seed']})."
+    )
 
 
 # --- the figure --------------------------------------------------------------------------------------------
