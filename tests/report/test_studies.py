@@ -140,3 +140,11 @@ def test_labels_do_not_cross_a_line_that_rises() -> None:
     assert len(boxes) == len(rows)
     assert not any(line.intersects_bbox(box, filled=False) for box in boxes)
     assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+
+
+def test_of_two_networks_of_one_size_the_better_is_labelled_above() -> None:
+    drawn = study_figure(result("size", variant("no bypass"), variant("simple", test_accuracy=0.9)))
+    assert [(text.get_text().partition("\n")[0], text.get_va()) for text in drawn.axes[0].texts] == [
+        ("simple", "bottom"),
+        ("no bypass", "top"),
+    ]

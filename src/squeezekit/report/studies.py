@@ -169,7 +169,8 @@ def _over_cost(axes: Axes, rows: Sequence[Mapping[str, Any]], palette: Palette, 
 
 def _label_points(axes: Axes, rows: Sequence[Mapping[str, Any]], palette: Palette, key: str) -> None:
     """Write name and accuracy beyond the ends of the bars, alternately above and below."""
-    for place, row in enumerate(sorted(rows, key=lambda row: row[key])):
+    # Of two of one size, as with a simple bypass, the better one first: it is labelled above.
+    for place, row in enumerate(sorted(rows, key=lambda row: (row[key], -row["test_accuracy"]))):
         side = 1 if place % 2 == 0 else -1
         end = row["test_accuracy"] + side * (row["test_deviation"] or 0)
         axes.annotate(
