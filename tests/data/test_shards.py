@@ -17,6 +17,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -320,12 +321,15 @@ def test_a_shard_that_ends_or_is_damaged_between_pictures_is_found(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_shard_that_is_cut_while_it_is_read_is_one_line(shards: Path, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("chosen", [ShardSet.part, lambda pictures: np.arange(len(pictures))])
+def test_a_shard_that_is_cut_while_it_is_read_is_one_line(
+    shards: Path, tmp_path: Path, workers: int, chosen: Callable[..., Any]
+) -> None:
     copy = copied(shards, tmp_path)
     pictures = open_pictures(copy)
     os.truncate(copy / "000004.tar", 5000)
     loader = make_loader(
-        pictures, pictures.part(), Preparation(8), train=True, batch_size=64, workers=workers
+        pictures, chosen(pictures), Preparation(8), train=True, batch_size=64, workers=workers
     )
     with pytest.raises(UserError, match=r"^\S*000004.tar: truncated[^\n]*$"):
         list(loader)

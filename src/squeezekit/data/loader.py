@@ -36,7 +36,6 @@ __all__ = [
     "make_loader",
     "quiet",
     "training_picture",
-    "without_empty",
 ]
 
 #: One epoch's turn of one picture: (epoch, position among the loader's indices).
@@ -109,6 +108,12 @@ class _Batches(Dataset[dict[str, Any]]):
         return self.__getitems__([turn])
 
     def __getitems__(self, turns: list[_Turn]) -> dict[str, Any]:
+        try:
+            return self._batch(turns)
+        except UserError as error:  # torch would wrap it in a traceback
+            return {"fault": str(error)}
+
+    def _batch(self, turns: list[_Turn]) -> dict[str, Any]:
         side = self.canvas if self.train else self.preparation.size
         out = torch.empty((len(turns), side, side, self.preparation.channels), dtype=torch.uint8)
         pixels = out.numpy()
@@ -186,6 +191,7 @@ class PictureLoader(DataLoader[dict[str, Any]]):
     - ``broken``: list of str, what was wrong with those that are missing from the batch.
 
     In training a batch without any picture is passed over, and what it has to say comes with the next one.
+    A batch that only says ``fault``, why a dataset cannot go on (a damaged shard), becomes a UserError.
 
     Attributes
     ----------
@@ -202,11 +208,18 @@ class PictureLoader(DataLoader[dict[str, Any]]):
         self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
 
     def __iter__(self) -> Any:
-        batches = super().__iter__()
-        return without_empty(batches) if self.skip_empty else batches
+        batches = _without_faults(super().__iter__())
+        return _without_empty(batches) if self.skip_empty else batches
 
 
-def without_empty(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _without_faults(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        if "fault" in batch:
+            raise UserError(batch["fault"])
+        yield batch
+
+
+def _without_empty(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Pass over batches without any picture; what they have to say comes with the next one."""
     broken: list[str] = []
     for batch in batches:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from squeezekit.data.loader import (
     PictureLoader,
@@ -15,7 +15,6 @@ from squeezekit.data.loader import (
     evaluation_picture,
     quiet,
     training_picture,
-    without_empty,
 )
 from squeezekit.data.picture import PictureError
 from squeezekit.data.preparation import Preparation
@@ -23,7 +22,7 @@ from squeezekit.data.shard_stream import Dealing, Place, Stored, Stream
 from squeezekit.data.shards import ShardPart
 from squeezekit.errors import UserError
 
-__all__ = ["BatchOrder", "ShardLoader", "make_shard_loader"]
+__all__ = ["BatchOrder", "make_shard_loader"]
 
 #: (epoch, number of the batch).
 _Turn = tuple[int, int]
@@ -120,21 +119,6 @@ class _Batches(Dataset[dict[str, Any]]):
         self._streams[which] = (epoch, number + dealing.streams), stream
 
 
-class ShardLoader(PictureLoader):
-    """As a :class:`~squeezekit.data.loader.PictureLoader`, and stops with one line at a damaged shard."""
-
-    def __iter__(self) -> Any:
-        batches = _without_faults(DataLoader.__iter__(self))
-        return without_empty(batches) if self.skip_empty else batches
-
-
-def _without_faults(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for batch in batches:
-        if "fault" in batch:
-            raise UserError(batch["fault"])
-        yield batch
-
-
 def make_shard_loader(
     part: ShardPart,
     preparation: Preparation,
@@ -148,7 +132,7 @@ def make_shard_loader(
     world_size: int = 1,
     pin_memory: bool = False,
     place: Place | None = None,
-) -> ShardLoader:
+) -> PictureLoader:
     """Make the loader of a part of shards. All as in :func:`squeezekit.data.loader.make_loader`, and:
 
     Parameters
@@ -173,7 +157,7 @@ def make_shard_loader(
     place = place or Place()
     dealing = Dealing(len(part), batch_size, rank, world_size, place.streams or max(1, count), train)
     dataset = _Batches(part, dealing, preparation, canvas or preparation.size, seed)
-    return ShardLoader(
+    return PictureLoader(
         dataset,
         skip_empty=train,
         batch_size=None,
