@@ -1,4 +1,5 @@
-"""The tables and figures of docs/studies.md: every study in its quick form, written into the page.
+"""The tables and figures of docs/studies.md: every study in its quick form, written into the page. Two of them
+train for longer than the quick form does by itself.
 
     python benchmarks/studies.py ../shared/data/sign-digits [--only bypass scaling] [--seeds 3] [--out DIR]
 
@@ -17,6 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "studies.md"
 STUDIES = ("squeeze-ratio", "pct-3x3", "bypass", "strategies", "scaling", "multipliers", "compression")
+
+#: In the quick form's dozen epochs some of these networks have hardly begun to learn.
+EPOCHS = {"bypass": 40, "strategies": 40}
 
 
 def put(name: str, study: Path) -> None:
@@ -42,6 +46,7 @@ def main() -> None:
     for name in arguments.only:
         out = arguments.out / name
         words = ["study", name, arguments.data, "--quick", "--seeds", str(arguments.seeds), "--out", str(out)]
+        words += ["--epochs", str(EPOCHS[name])] if name in EPOCHS else []
         subprocess.run([sys.executable, "-m", "squeezekit", *words], check=True)
         put(name, out)
 
