@@ -1,5 +1,4 @@
-"""The tables and figures of docs/studies.md: every study in its quick form, written into the page. Two of them
-train for longer than the quick form does by itself.
+"""The tables and figures of docs/studies.md: every study in its quick form, written into the page.
 
     python benchmarks/studies.py ../shared/data/sign-digits [--only bypass scaling] [--seeds 3] [--out DIR]
 
