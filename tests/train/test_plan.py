@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -42,6 +43,17 @@ def plan_of(path: Path, **options: object) -> Plan:
 def test_bad_options_name_the_flag(option: str, value: object) -> None:
     with pytest.raises(UserError, match="--" + option.replace("_", "-")):
         Options(**{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("device", "module"), [("cuda", "cuda"), ("mps", "backends.mps")])
+def test_a_device_that_is_not_there_is_told(
+    monkeypatch: pytest.MonkeyPatch, device: Literal["cuda", "mps"], module: str
+) -> None:
+    monkeypatch.setattr(f"torch.{module}.is_available", lambda: False)
+    with pytest.raises(UserError, match=f"--device {device}: PyTorch finds none"):
+        Options(device=device)
+    monkeypatch.setattr(f"torch.{module}.is_available", lambda: True)
+    assert Options(device=device).device == device
 
 
 def test_plan_survives_its_file(coloured: Callable[..., Path]) -> None:

@@ -149,6 +149,11 @@ class Options:
                 raise UserError(
                     f"{_flag(name)} {value}: unknown{suggest(str(value), known)} ({', '.join(known)})"
                 )
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not there.get(self.device, True):
+            raise UserError(
+                f"--device {self.device}: PyTorch finds none on this machine (leave it out, or cpu)"
+            )
 
 
 @dataclass(frozen=True)
