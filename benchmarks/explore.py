@@ -29,6 +29,7 @@ import multiprocessing
 import os
 import shlex
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -150,7 +151,7 @@ def server() -> Any:
             time.sleep(0.1)
         yield f"postgresql://squeezekit@127.0.0.1:{port}/postgres"
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # without waiting for connections that are still open
         process.wait()
         shutil.rmtree(home)
 
@@ -184,8 +185,9 @@ def worker(storage: str, study: str, trials: int, wait: float, ready: Any, go: A
         explore(
             "digits",
             Path(folder),
-            budget="bytes<=20k,macs<=300k",
+            budget="macs<=2M",
             size=16,
+            sampler="random",  # the same designs, however many workers there are
             trials=trials,
             pictures=1000,
             epochs=1 if wait else 4,
