@@ -36,3 +36,12 @@ def test_an_impossible_budget_ends_before_anything_is_made(
     assert "ram is impossible" in error
     assert "nearest that can be met: ram<=" in error
     assert not out.exists()
+
+
+def test_a_design_that_cannot_be_meant_is_told_before_the_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    assert main(["explore", "digits", "--out", str(out), "--retrain", "bets"]) == 2
+    assert capsys.readouterr().err == "error: --retrain bets: expected best, or a trial's number\n"
+    assert not out.exists()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from squeezekit.cli._output import note, only_json, print_json, results
+from squeezekit.errors import UserError
 
 if TYPE_CHECKING:
     from squeezekit.explore.explore import Exploration
@@ -84,6 +85,8 @@ def explore(
     from squeezekit.explore.explore import retrain as train_in_full
     from squeezekit.graph.cost import parse_size
 
+    if retrain is not None and retrain != "best" and not retrain.isdecimal():  # told before the search
+        raise UserError(f"--retrain {retrain}: expected best, or a trial's number")
     expected = "(expected a number such as 50M)"
     target = (
         None if target_macs is None else parse_size(target_macs, f"--target-macs {target_macs}", expected)
