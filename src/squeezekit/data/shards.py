@@ -64,6 +64,7 @@ class ShardSet(PictureSet):
         self.name, self.classes, self.index = name, index.classes, index
         self.starts = np.cumsum([0, *(shard.pictures for shard in index.shards)], dtype=np.int64)
         self._scratch = scratch  # holds the tables of shards without an index, as long as this lives
+        self._parts: dict[tuple[int, float, float], dict[str, ShardPart]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_scratch": None}  # the first process removes it
@@ -162,6 +163,9 @@ class ShardSet(PictureSet):
         UserError
             No pictures for one of them, or shares that cannot be.
         """
+        asked = (seed, val_fraction, test_fraction)
+        if asked in self._parts:  # dealing reads every table, and a run asks several times
+            return self._parts[asked]
         kept, fractions = which_splits(self.name, self.given, val_fraction, test_fraction)
         parts = self._dealt("train" if self.given else "", fractions, seed) if fractions else {}
         parts |= {name: self.part(given) for name, given in kept.items()}
@@ -171,6 +175,7 @@ class ShardSet(PictureSet):
                     f"{self.name}: no pictures for {name} (of {len(self)} pictures in {len(self.classes)} "
                     "classes; add some, or give train/ and val/ shards)"
                 )
+        self._parts[asked] = parts
         return parts
 
     def _dealt(self, split: str, fractions: Mapping[str, float], seed: int) -> dict[str, ShardPart]:
