@@ -18,9 +18,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "studies.md"
 STUDIES = ("squeeze-ratio", "pct-3x3", "bypass", "strategies", "scaling", "multipliers", "compression")
 
-#: In the quick form's dozen epochs networks with bypasses had hardly begun to learn.
-EPOCHS = {"bypass": 40}
-
 
 def put(name: str, study: Path) -> None:
     """Write a study's text between its marks in the page, and its figure beside it."""
@@ -45,7 +42,6 @@ def main() -> None:
     for name in arguments.only:
         out = arguments.out / name
         words = ["study", name, arguments.data, "--quick", "--seeds", str(arguments.seeds), "--out", str(out)]
-        words += ["--epochs", str(EPOCHS[name])] if name in EPOCHS else []
         subprocess.run([sys.executable, "-m", "squeezekit", *words], check=True)
         put(name, out)
 
