@@ -72,7 +72,8 @@ class Calibrated:
     def round(self, node: Node, price: float) -> Rounded:
         """Round one layer of the network as it was."""
         weight = _matrix(node.dense("weight"), node)
-        return _round(weight, self.moments[node.name].believed(), self.importance[node.name], node, price)
+        importance = _rows(self.importance[node.name], node)
+        return round_weights(weight, self.moments[node.name].believed(), importance, price)
 
     def empty(self) -> Quantized:
         """Return all weights as zero."""
@@ -275,7 +276,7 @@ def _fit(
             (_HOLD * xx.diagonal(dim1=1, dim2=2).mean(1, keepdim=True) + 1e-9).expand(-1, xx.shape[1])
         )
         fitted = torch.linalg.solve(xx + hold, (weight @ (yx + hold)).transpose(1, 2)).transpose(1, 2)
-    rounded = _round(fitted, seen.shrunk(xx), importance, node, price)
+    rounded = round_weights(fitted, seen.shrunk(xx), _rows(importance, node), price)
     new = rounded_weight(rounded, node)
     matrix = _matrix(new.numpy(), node)
     missing = (weight @ y.unsqueeze(2) - matrix @ x.unsqueeze(2)).squeeze(2)
@@ -284,10 +285,6 @@ def _fit(
     part.get_parameter("weight").data = new
     part.get_parameter("bias").data = (origin.get_parameter("bias").detach().double() + shift).float()
     return rounded
-
-
-def _round(weight: Tensor, covariance: Tensor, importance: Tensor, node: Node, price: float) -> Rounded:
-    return round_weights(weight, covariance, _rows(importance, node), price)
 
 
 def _rows(importance: Tensor, node: Node) -> Tensor:

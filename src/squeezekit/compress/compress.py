@@ -379,23 +379,25 @@ class _Work:
             )
         room = 8.0 * (0.995 * most - floor)
         tries: list[_Try] = []
-        starts: list[Quantized] = []
+        start: tuple[Quantized, int] | None = None  # the largest that fits, or the last, and which try it is
         for _ in range(ATTEMPTS):
             with progress_bar("pricing", self.console) as advance:
                 price = price_of(self._calibrated, room, advance)
             if tries and abs(math.log(price / tries[-1].price)) < 1e-3:
                 break
-            starts.append(self._rounded(price))
-            tries.append(self._written(starts[-1], price))
+            made = self._rounded(price)
+            tries.append(self._written(made, price))
             size = len(tries[-1].content)
+            before = most + 1 if start is None else len(tries[start[1]].content)
+            if before > most or before < size <= most:
+                start = made, len(tries) - 1
             if NEAR * most <= size <= most:
                 break
             room *= (0.995 * most - floor) / max(1, size - floor)
-        if self.learns:
-            fitting = [i for i, each in enumerate(tries) if len(each.content) <= most]
-            i = max(fitting, key=lambda i: len(tries[i].content)) if fitting else -1
+        if self.learns and start is not None:
+            made, i = start
             learned = self._learned(
-                starts[i], tries[i].price, lambda made: (len(made) - floor) / max(1, most - floor)
+                made, tries[i].price, lambda content: (len(content) - floor) / max(1, most - floor)
             )
             tries[i] = self._written(learned, tries[i].price)
         return tries
