@@ -89,6 +89,19 @@ def test_it_has_no_state():
     assert augment.state_dict() == {}
 
 
+def test_a_picture_and_its_mirror_image_come_in_turns():
+    pictures, labels = batch(40)
+    augment = Augmentation(Policy(flip=0.5), 32, 5)
+    start = torch.arange(40) % 2
+    first, _ = augment(pictures, labels, turns=start)
+    second, _ = augment(pictures, labels, turns=start + 1)
+    torch.testing.assert_close(first.flip(3), second)
+    torch.testing.assert_close(first[::2], pictures[::2].float(), atol=1e-3, rtol=0)
+    # Another share than half is a matter of chance.
+    always, _ = Augmentation(Policy(flip=1.0), 32, 5)(pictures, labels, turns=start)
+    torch.testing.assert_close(always, pictures.float().flip(3), atol=1e-3, rtol=0)
+
+
 def test_flips_are_flips_and_shifts_are_shifts():
     pictures, labels = batch(40)
     out, _ = Augmentation(Policy(flip=0.5), 32, 5)(pictures, labels)

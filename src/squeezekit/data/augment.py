@@ -1,7 +1,8 @@
 """Augmentation of whole batches on the training device, with kornia.
 
-The order is that of torchvision's reference recipes: crop, flip, colour, RandAugment (arXiv:1909.13719),
-random erasing (arXiv:1708.04896), and last mixup (arXiv:1710.09412) or CutMix (arXiv:1905.04899).
+The order is that of torchvision's reference recipes, with the mirror image first: crop, colour, RandAugment
+(arXiv:1909.13719), random erasing (arXiv:1708.04896), and last mixup (arXiv:1710.09412) or CutMix
+(arXiv:1905.04899).
 
 All randomness comes from torch's global generator on the CPU (kornia draws from nothing else), so
 ``torch.manual_seed`` before an epoch fixes all of it, on every device.
@@ -49,7 +50,8 @@ class Policy:
     scale, ratio : (float, float)
         Range of the area and the aspect ratio of the parts that "resized" cuts.
     flip : float
-        Probability of a mirror image.
+        Probability of a mirror image. With 0.5 a picture and its mirror image may come in turns
+        (:meth:`Augmentation.forward`).
     color : float
         Brightness, contrast and saturation each change by up to this factor.
     hue : float
@@ -158,7 +160,9 @@ class Augmentation(nn.Module):
             self._mixing.append(_CutMix(policy.cutmix))
 
     @torch.no_grad()
-    def forward(self, pictures: Tensor, labels: Tensor, size: int | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, pictures: Tensor, labels: Tensor, size: int | None = None, turns: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Augment a batch.
 
         Parameters
@@ -169,6 +173,10 @@ class Augmentation(nn.Module):
         size : int, optional
             A smaller side than the policy's, for progressive resizing. Since all pixels are resampled then,
             "shift" varies the scale as well, at no cost.
+        turns : Tensor of int64, (N,), optional
+            How often each picture has come before, from 0 or 1 on, at random. Where half of the pictures are
+            mirrored, those in an odd turn are: so that of two epochs one shows the picture and one its mirror
+            image (Jordan, arXiv:2404.00498, section 3.6). Without it each is mirrored by chance.
 
         Returns
         -------
@@ -177,6 +185,10 @@ class Augmentation(nn.Module):
         targets : Tensor
             `labels`, or where the batch was mixed float32 (N, num_classes), each row adding up to 1.
         """
+        if self.policy.flip:
+            chance = torch.rand(len(labels)) < self.policy.flip
+            mirrored = chance if turns is None or self.policy.flip != 0.5 else turns.cpu() % 2 == 1
+            pictures = torch.where(mirrored.view(-1, 1, 1, 1).to(pictures.device), pictures.flip(3), pictures)
         # On a CPU in portions: tensors of some megabytes stay in the cache, and the allocator hands the same
         # pages out again instead of fetching new ones from the system, which costs more than the arithmetic.
         portions = 1 if pictures.is_cuda else max(1, round(pictures.numel() / PORTION))
@@ -208,8 +220,6 @@ class Augmentation(nn.Module):
 def _steps(policy: Policy, channels: int) -> list[tuple[_Step, bool]]:
     """Return what is done to single pictures, in order, and whether it draws once a call for all of them."""
     steps: list[tuple[_Step, bool]] = []
-    if policy.flip:
-        steps.append((K.RandomHorizontalFlip(p=policy.flip), False))
     if policy.color:
         # Not ColorJiggle: slower, and it adds to brightness where this multiplies. A fixed order is slower
         # too.

@@ -362,7 +362,11 @@ class _Decoded(Dataset[Batch]):
 
     def __getitems__(self, turns: list[tuple[int, int]]) -> Batch:
         chosen = torch.tensor([position for _, position in turns])
-        return {"pictures": self.part.pictures[chosen], "labels": self.part.labels[chosen]}
+        return {
+            "pictures": self.part.pictures[chosen],
+            "labels": self.part.labels[chosen],
+            "index": chosen,
+        }
 
 
 def _batches(part: _Part, size: int, *, seed: int | None = None) -> DataLoader[Batch]:

@@ -15,6 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from squeezekit.data.augment import Augmentation
 from squeezekit.data.preparation import Preparation
 from squeezekit.errors import UserError
+from squeezekit.train.muon import Muon
+from squeezekit.train.precision import bf16_pays
 from squeezekit.train.recipes import Recipe, learning_rate_factor
 
 __all__ = ["ClassifierModule", "Normalise", "channels_last", "has_norm"]
@@ -153,7 +155,7 @@ class ClassifierModule(LightningModule):
         torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank)
         labels: Tensor = batch["labels"]
         pictures, targets = self.augmentation(
-            batch["pictures"].permute(0, 3, 1, 2), labels, self.training_size
+            batch["pictures"].permute(0, 3, 1, 2), labels, self.training_size, self._turns(batch["index"])
         )
         logits = self.network(self.normalise(pictures)).float()
         loss = F.cross_entropy(
@@ -164,6 +166,11 @@ class ClassifierModule(LightningModule):
             right = (logits.argmax(1) == hard).sum()
             self._train_sums += torch.stack((loss * len(labels), right, right.new_tensor(len(labels))))
         return loss
+
+    def _turns(self, index: Tensor) -> Tensor:
+        """Return which turn it is of pictures: this epoch, from 0 or 1 on as chance (the seed) has it."""
+        start = (index + self.seed) * 2_654_435_761 >> 16 & 1
+        return start + self.current_epoch
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self.recipe.lookahead:
@@ -227,23 +234,41 @@ class ClassifierModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        groups = []
+        free = self._without_scale() if recipe.orthogonal else set()
+        groups: list[dict[str, Any]] = []
         for depth, rate in self._groups():
             named = list(depth)
-            weights = [p for p in named if p.ndim > 1]
+            weights = [p for p in named if p.ndim > 1 and id(p) not in free]
             biases = [p for p in named if p.ndim == 1]
             groups.append({"params": weights, "weight_decay": recipe.weight_decay, "lr": self.lr * rate})
             # At its own rate a bias still decays as fast as a weight.
             decay = recipe.weight_decay / recipe.bias_rate if recipe.decay_all else 0.0
             groups.append({"params": biases, "weight_decay": decay, "lr": self.lr * rate * recipe.bias_rate})
-        optimizer = torch.optim.SGD(
-            [g for g in groups if g["params"]],
+            turned = {"orthogonal": recipe.orthogonal_momentum, "lr": self.lr * rate * recipe.orthogonal}
+            groups.append({"params": [p for p in named if id(p) in free], **turned})
+        groups = [g for g in groups if g["params"]]
+        optimizer = Muon(
+            groups,
+            dtype=torch.bfloat16 if bf16_pays(self.device.type) else torch.float32,
             lr=self.lr,
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
         )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
+        factors = [self._line if "orthogonal" in group else self._factor for group in groups]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _line(self, step: int) -> float:
+        return max(0.0, 1 - step / self.steps)
+
+    def _without_scale(self) -> set[int]:
+        """Identities of the filters whose scale says nothing, since a normalisation follows.
+
+        Networks here give a convolution no bias of its own then.
+        """
+        features = self.network.get_submodule("features")
+        convs = [m for m in features.modules() if isinstance(m, nn.Conv2d) and m.bias is None]
+        return {id(m.weight) for m in convs if m.weight.requires_grad}
 
     def _groups(self) -> Iterator[tuple[Iterator[nn.Parameter], float]]:
         """Parameters with their rate: the features in thirds, the first the slowest, and the classifier."""

@@ -65,6 +65,10 @@ class Recipe:
         Rate of the last third of the features, relative to the classifier's.
     bias_rate, classifier_rate : float
         Rates of all biases and of the classifier, relative to the others' (Jordan, section 3.4).
+    orthogonal : float
+        Rate of the filters that a normalisation follows, relative to `lr`: they move by orthogonal matrices
+        (:class:`squeezekit.train.muon.Muon`), with momentum :attr:`orthogonal_momentum`, and on a line from
+        this rate to zero without a warm-up. 0: like all others.
     low_resolution : float
         Share of the epochs, the first ones, that see the pictures at three quarters of the size, for half the
         work (progressive resizing: Tan & Le, arXiv:2104.00298, section 4.2). Networks that need a certain
@@ -98,6 +102,8 @@ class Recipe:
     feature_rate: float = 1.0
     bias_rate: float = 1.0
     classifier_rate: float = 1.0
+    orthogonal: float = 0.0
+    orthogonal_momentum: float = 0.6
     low_resolution: float = 0.0
     gradient_clip: float = 0.0
 
@@ -156,6 +162,7 @@ RECIPES: dict[str, Recipe] = {
         label_smoothing=0.2,
         lookahead=5,
         bias_rate=64.0,
+        orthogonal=0.2,
         classifier_rate=1 / 81,  # of logits a ninth as large, where the paper divides logits by nine
         dropout=0.0,
         low_resolution=0.4,
