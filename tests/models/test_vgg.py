@@ -23,6 +23,21 @@ def test_the_layers_follow_the_widths() -> None:
     assert network.features(torch.zeros(1, 3, 32, 32)).shape == (1, 32, 7, 7)
 
 
+def test_more_convolutions_are_bypassed_and_only_some_stages_halve() -> None:
+    network = create_model("vgg", 10, widths=(4, 6, 8), convs=3, pools=(1, 6), stem="small")
+    assert network.features.stage1(torch.zeros(1, 24, 31, 31)).shape == (1, 4, 15, 15)
+    assert network.features.stage2(torch.zeros(1, 4, 15, 15)).shape == (1, 6, 7, 7)
+    assert network.features(torch.zeros(1, 3, 32, 32)).shape == (1, 8, 7, 7)
+    stage = network.features.stage3.eval()
+    x = torch.rand(1, 6, 5, 5)
+    first = stage.relu(stage.norm1(stage.conv1(x)))
+    last = stage.norm3(stage.conv3(stage.relu(stage.norm2(stage.conv2(first)))))
+    assert torch.allclose(stage(x), (first + last).relu())
+    # 0 filters of conv3: what is left is the bypass.
+    torch.nn.init.zeros_(stage.conv3.weight)
+    assert torch.allclose(stage(x), (first + stage.norm3.bias.view(1, -1, 1, 1)).relu())
+
+
 def test_filters_start_as_the_identity() -> None:
     """The first filters of each convolution pass their input on."""
     conv = create_model("vgg", 10, widths=(8, 40), stem="small").features.stage2.conv1
@@ -59,3 +74,9 @@ def test_widths_that_are_none() -> None:
         create_model("vgg", 10, widths=())
     with pytest.raises(UserError, match="widths"):
         create_model("vgg", 10, widths=(0, 3))
+    with pytest.raises(UserError, match="pools"):
+        create_model("vgg", 10, pools=(7,))
+    with pytest.raises(UserError, match="bypassed"):
+        create_model("vgg", 10, convs=3, pools=(1, 5))
+    with pytest.raises(UserError, match="convs"):
+        create_model("vgg", 10, convs=0)

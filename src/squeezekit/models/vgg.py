@@ -3,17 +3,20 @@
 Simonyan & Zisserman, arXiv:1409.1556, section 2: stages of 3×3 convolutions, a 2×2 max pool between stages.
 What makes it quick to train is Jordan's (arXiv:2404.00498, section 3): a first layer that whitens patches and
 is not trained, filters that start as the identity, normalisations without a learned scale, and the largest
-value of each map for the classifier.
+value of each map for the classifier. With more than two convolutions a stage, those after the first are
+bypassed, as in that paper's larger networks (section 4) and in residual networks (arXiv:1512.03385).
 
 It follows none of SqueezeNet's strategies, and so is what they are measured against.
 """
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Collection
+
+from torch import Tensor, nn
 
 from squeezekit.errors import UserError
-from squeezekit.models.checks import choice, real, wholes
+from squeezekit.models.checks import choice, real, whole, wholes
 from squeezekit.models.network import Network, named
 from squeezekit.models.registry import register
 
@@ -29,17 +32,24 @@ def vgg(
     in_channels: int = 3,
     *,
     widths: tuple[int, ...] = (64, 192, 192),
+    convs: int = 2,
+    pools: tuple[int, ...] | None = None,
     stem: str = "standard",
     dropout: float = 0.0,
 ) -> Network:
-    """Stages of two 3×3 convolutions, from their widths.
+    """Stages of 3×3 convolutions, from their widths.
 
     Parameters
     ----------
     num_classes, in_channels
         See :func:`squeezekit.models.create_model`.
     widths
-        Filters of the convolutions of each stage. A stage halves the resolution after its first one.
+        Filters of the convolutions of each stage.
+    convs
+        Convolutions of a stage. With three or more, what the first gives is added to what the last gives.
+    pools
+        Convolutions, counted from 1 through all stages, behind which the resolution is halved. None: the
+        first of each stage.
     stem
         ``"small"`` for pictures of 28 to 96 pixels: the first layer looks at patches of 2 × 2 with stride 1.
         ``"standard"``: patches of 4 × 4, side by side.
@@ -56,6 +66,12 @@ def vgg(
     widths = wholes("widths", widths, 1, 2**14)
     if not widths:
         raise UserError("widths=[]: expected the filters of at least one stage")
+    convs = whole("convs", convs, 1, 64)
+    firsts = range(1, len(widths) * convs + 1, convs)
+    pools = tuple(firsts) if pools is None else wholes("pools", pools, 1, len(widths) * convs)
+    inside = [i for i in pools if convs > 2 and 1 < (i - 1) % convs + 1 < convs]
+    if inside:
+        raise UserError(f"pools={list(pools)}: convolution {inside[0]} is bypassed (a stage's first or last)")
     small = choice("stem", stem, ("standard", "small")) == "small"
     dropout = real("dropout", dropout, 0, 0.99)
 
@@ -65,17 +81,8 @@ def vgg(
     whiten.weight.requires_grad_(False)
     features: dict[str, nn.Module] = {"whiten": whiten, "relu": nn.ReLU(inplace=True)}
     for i, width in enumerate(widths):
-        features[f"stage{i + 1}"] = named(
-            {
-                "conv1": _conv3x3(channels, width),
-                "pool": nn.MaxPool2d(2),
-                "norm1": _norm(width),
-                "relu1": nn.ReLU(inplace=True),
-                "conv2": _conv3x3(width, width),
-                "norm2": _norm(width),
-                "relu2": nn.ReLU(inplace=True),
-            }
-        )
+        within = {place - convs * i for place in pools}
+        features[f"stage{i + 1}"] = Stage(channels, width, convs, within)
         channels = width
     linear = nn.Linear(channels, num_classes, bias=False)
     if not linear.weight.is_meta:
@@ -88,6 +95,44 @@ def vgg(
         "linear": linear,
     }
     return Network(named(features), named(classifier), input_size=32 if small else 224)
+
+
+class Stage(nn.Module):
+    """Convolutions of one width, each followed by a normalisation.
+
+    Parameters
+    ----------
+    in_channels, width
+        Channels that come in and go out.
+    convs
+        How many. Of three or more, those after the first are bypassed.
+    pools
+        Behind which of them, from 1, the resolution is halved; behind none that is bypassed but the last.
+    """
+
+    def __init__(self, in_channels: int, width: int, convs: int, pools: Collection[int]) -> None:
+        super().__init__()
+        self.convs, self.pools = convs, frozenset(pools)
+        self.pool, self.relu = nn.MaxPool2d(2), nn.ReLU(inplace=True)
+        for i in range(1, convs + 1):
+            self.add_module(f"conv{i}", _conv3x3(in_channels if i == 1 else width, width))
+            self.add_module(f"norm{i}", _norm(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, width, H, W), halved as often as there are pools."""
+        first = x
+        for i in range(1, self.convs + 1):
+            x = self.get_submodule(f"conv{i}")(x)
+            bypassed = i == self.convs > 2
+            # Before the normalisation there is less to do, and a scale of one makes no difference.
+            if i in self.pools and not bypassed:
+                x = self.pool(x)
+            x = self.get_submodule(f"norm{i}")(x)
+            x = self.relu(x + first if bypassed else x)
+            if i in self.pools and bypassed:
+                x = self.pool(x)
+            first = x if i == 1 else first
+        return x
 
 
 def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
