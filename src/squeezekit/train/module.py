@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -254,7 +254,9 @@ class ClassifierModule(LightningModule):
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
         )
-        factors = [self._line if "orthogonal" in group else self._factor for group in groups]
+        factors: list[Callable[[int], float]] = [
+            self._line if "orthogonal" in group else self._factor for group in groups
+        ]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -45,7 +45,8 @@ def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     for _ in range(ITERATIONS):
         square = x @ x.T
         x = A * x + (B * square + C * square @ square) @ x
-    return x if wide else x.T
+    result: Tensor = x if wide else x.T
+    return result
 
 
 class Muon(SGD):
@@ -71,7 +72,7 @@ class Muon(SGD):
         super().__init__([{**g, **plain} if "orthogonal" in g else g for g in groups], **options)
         self.dtype = dtype
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step."""
         loss = None
         if closure is not None:
