@@ -25,7 +25,8 @@ TASKS: dict[str, list[str]] = {
     "sign-digits": ["data/sign-digits"],
     "cifar10": [
         "data/cifar10.zip",
-        *("--model", "vgg", "--recipe", "quick", "--epochs", "40"),
+        *("--model", "vgg", "--set", "widths=64,128,176", "--set", "convs=3", "--set", "pools=1,6"),
+        *("--recipe", "quick", "--augmentation", "cutout", "--epochs", "22"),
     ],
     "ants-bees": ["data/ants-bees", "--weights", "weights/compressed_SqueezeNet.net"],
 }
