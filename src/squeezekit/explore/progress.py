@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -79,10 +78,10 @@ class SearchProgress(Watcher):
         self._progress.update(self._trial, description=told, completed=0, numbers="", visible=True)
         self._update()
 
-    def ended(self, trial: FrozenTrial) -> None:
+    def ended(self, number: int) -> None:
         """Print a line."""
         results = self._update()
-        row = next((r for r in results.rows if r.number == trial.number), None)
+        row = next((r for r in results.rows if r.number == number), None)
         if row is None:  # one too many, or given back
             return
         costs = "  ".join(f"{name} {written(name, value)}" for name, value in row.costs.items())
@@ -90,7 +89,7 @@ class SearchProgress(Watcher):
         best = results.best
         tail = "" if best is None else f"  best {best.accuracy:.1%} (trial {best.number})"
         self.console.print(
-            f"trial {row.number:>3}  {row.design.model}  {costs}  val {row.accuracy:6.1%}  {end}  "
+            f"trial {number:>3}  {row.design.model}  {costs}  val {row.accuracy:6.1%}  {end}  "
             f"{row.seconds:.0f} s{tail}",
             highlight=False,
             soft_wrap=True,

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from squeezekit.errors import UserError
 from squeezekit.explore.budget import Budget
-from squeezekit.explore.counting import count
+from squeezekit.explore.counting import count, sums
 from squeezekit.explore.design import Design
 from squeezekit.explore.halving import REDUCTION, goes_on, rungs
 from squeezekit.explore.latency import latency
@@ -96,7 +96,7 @@ class Watcher:
     def progress(self, share: float) -> None:
         """Say which share of the trial is done."""
 
-    def ended(self, trial: FrozenTrial) -> None:
+    def ended(self, number: int) -> None:
         """Say that a trial of this process has ended."""
 
     def waiting(self, others: int) -> None:
@@ -199,12 +199,16 @@ class Search:
         return found
 
     def fits(self, parameters: Mapping[str, Any]) -> bool:
-        """Whether a design can be built and meets the budget; what is counted is looked at first."""
-        counted = self.counts(parameters)
-        if counted is None or not self.budget.holds(counted):
-            return False
-        found = self.costs(parameters)
-        return found is not None and self.budget.holds(found)
+        """Whether a design can be built and meets the budget; what takes least is looked at first."""
+        looks = (self._sums, self.counts, self.costs)
+        return all((found := look(parameters)) is not None and self.budget.holds(found) for look in looks)
+
+    def _sums(self, parameters: Mapping[str, Any]) -> Mapping[str, float] | None:
+        design = self.space.design(parameters)
+        try:
+            return sums(design, self.short.classes, self.short.channels, self.settings.bits)
+        except UserError:
+            return None
 
     def _quick_enough(self, counted: Budget) -> dict[str, Any]:
         """Return a design that is quick enough: if any is, one of the least work."""
@@ -271,10 +275,8 @@ class Search:
         with warnings.catch_warnings(), reachable(self.address):
             warnings.simplefilter("ignore", ExperimentalWarning)
             while True:
-                fail_stale_trials(self.study)
-                self._drop_unborn(lonely)
-                everything = self.trials()
-                claimed = [t for t in everything if t.state in _CLAIMED]
+                claimed = self.trials(*_CLAIMED)
+                self._drop_unborn(claimed, lonely)
                 queued = any(t.state == TrialState.WAITING for t in claimed)
                 if deadline is not None and time.monotonic() + self._usual(claimed) > deadline:
                     return
@@ -286,6 +288,7 @@ class Search:
                     return
                 self.watcher.waiting(others)
                 time.sleep(min(1.0, self.heartbeat / 4))
+                fail_stale_trials(self.study)  # as Optuna does before each trial
 
     def _usual(self, claimed: list[FrozenTrial]) -> float:
         """Return how long a trial usually takes this process, seconds."""
@@ -302,10 +305,13 @@ class Search:
 
         def objective(trial: optuna.Trial) -> Any:
             asked.append(trial.number)
-            before = [t for t in self.trials(*_CLAIMED) if t.number < trial.number]
+            everything = self.trials()
+            before = [t for t in everything if t.number < trial.number and t.state in _CLAIMED]
             if trials is not None and len(before) >= trials:
                 raise _Superfluous
-            return self._train(trial)
+            mine = next(t for t in everything if t.number == trial.number)
+            retried = RetryHeartbeatStaleTrialCallback.retried_trial_number(mine)
+            return self._train(trial, trial.number if retried is None else retried)
 
         try:
             self.study.optimize(objective, n_trials=1, catch=(_Superfluous,))
@@ -316,28 +322,27 @@ class Search:
                 RetryHeartbeatStaleTrialCallback()(self.study, self._trial(number))
             raise
         for number in asked:
-            self.watcher.ended(self._trial(number))
+            self.watcher.ended(number)
 
     def _trial(self, number: int) -> FrozenTrial:
         return next(t for t in self.trials() if t.number == number)
 
-    def _drop_unborn(self, lonely: dict[int, float]) -> None:
+    def _drop_unborn(self, claimed: list[FrozenTrial], lonely: dict[int, float]) -> None:
         """Fail trials whose process died before the heart's first beat: they would count for ever."""
         now = time.monotonic()
-        for trial in self.trials(TrialState.RUNNING):
-            if "worker" in trial.user_attrs:
+        for trial in claimed:
+            if trial.state != TrialState.RUNNING or "worker" in trial.user_attrs:
                 continue
             if now - lonely.setdefault(trial.number, now) > LOST_AFTER * self.heartbeat:
                 self.study.tell(trial.number, state=TrialState.FAIL)
 
-    def _train(self, trial: optuna.Trial) -> Any:
-        """Train a design for its trial, and return the objective's numbers."""
+    def _train(self, trial: optuna.Trial, first: int) -> Any:
+        """Train a design for its trial, and return the objective's numbers; `first` numbers its seed."""
         parameters = self._suggested(trial)
         design = self.space.design(parameters)
         costs = self.costs(parameters)
         assert costs is not None
-        retried = RetryHeartbeatStaleTrialCallback.retried_trial_number(self._trial(trial.number))
-        seed = (self.settings.seed * 1_000_003 + (trial.number if retried is None else retried)) % 2**31
+        seed = (self.settings.seed * 1_000_003 + first) % 2**31
         facts = {"worker": self.worker, "design": design.to_dict(), "costs": costs, "seed": seed}
         for key, value in facts.items():
             trial.set_user_attr(key, value)
@@ -405,8 +410,9 @@ class Search:
         def go_on(epoch: int, accuracy: float) -> bool:
             curve.append(accuracy)
             trial.set_user_attr("curve", curve)
+            if not self.settings.halving or epoch >= self.settings.epochs:
+                return True
             ask = several if self.objective.several else single
-            answer = ask(epoch, accuracy)
-            return answer or not self.settings.halving or epoch >= self.settings.epochs
+            return ask(epoch, accuracy)
 
         return go_on
