@@ -36,6 +36,11 @@ typedef uint32_t bit_model;
 enum { MOST_SEEN = 1000 };
 #define EVEN ((bit_model)(1u << 21) << 10) /* nothing known */
 
+/* The same in two words, which is quicker: how fast it learns is known before the last bit is. */
+typedef struct wide_model {
+    uint32_t chance, seen;
+} wide_model;
+
 /* The most and least probable that a model can become, as 22-bit fractions; the split is never empty. */
 enum { SUREST = 4194304 - 2049, UNLIKELIEST = 2048 };
 
@@ -165,18 +170,46 @@ SQZ_INLINE int code_bit(range_coder *c, const int decoding, bit_model *model, in
     return bit;
 }
 
-/* A bit that is only kept, such as a sign: no branch, since nobody could foresee it. */
-SQZ_INLINE int code_free_bit(range_coder *c, const int decoding, bit_model *model, int bit,
-                             const learning_rates *rates) {
-    if (!decoding) return code_bit(c, 0, model, bit, rates);
-    const uint64_t ones = (c->range >> 16) * (*model >> 16), zeros = c->range - ones;
+/* The same without a branch, for a bit that is only kept, such as a sign: nobody could foresee it. */
+SQZ_INLINE int code_free_split(range_coder *c, const int decoding, uint32_t p, int bit) {
+    if (!decoding) return code_split(c, 0, p, bit);
+    const uint64_t ones = (c->range >> 16) * p, zeros = c->range - ones;
     const uint64_t mask = (uint64_t)0 - (uint64_t)(c->low < ones);
     c->range = zeros ^ ((zeros ^ ones) & mask);
     c->low -= ones & ~mask;
-    const int32_t goal = UNLIKELIEST + ((SUREST - UNLIKELIEST) & (int32_t)(mask & 0x7fffffff));
-    *model = learn(*model, goal, rates);
     settle(c, 1);
     return (int)(mask & 1);
+}
+
+/* Where a bit moves a model to, also without a branch. */
+SQZ_INLINE int32_t goal_of(int bit) { return UNLIKELIEST + ((SUREST - UNLIKELIEST) & -bit); }
+
+SQZ_INLINE int code_free_bit(range_coder *c, const int decoding, bit_model *model, int bit,
+                             const learning_rates *rates) {
+    bit = code_free_split(c, decoding, *model >> 16, bit);
+    *model = learn(*model, goal_of(bit), rates);
+    return bit;
+}
+
+SQZ_INLINE void learn_wide(wide_model *model, int64_t goal, const learning_rates *rates) {
+    const uint32_t seen = model->seen;
+    const int64_t chance = model->chance;
+    model->chance = (uint32_t)(chance + floor_shift64((goal - chance) * rates->rate[seen], 16));
+    model->seen = seen + (seen < MOST_SEEN);
+}
+
+SQZ_INLINE int code_wide_bit(range_coder *c, const int decoding, wide_model *model, int bit,
+                             const learning_rates *rates) {
+    bit = code_split(c, decoding, model->chance >> 6, bit);
+    learn_wide(model, bit ? SUREST : UNLIKELIEST, rates);
+    return bit;
+}
+
+SQZ_INLINE int code_wide_free_bit(range_coder *c, const int decoding, wide_model *model, int bit,
+                                  const learning_rates *rates) {
+    bit = code_free_split(c, decoding, model->chance >> 6, bit);
+    learn_wide(model, goal_of(bit), rates);
+    return bit;
 }
 
 /* `bits` bits (0 to 32) of which nothing is known. */

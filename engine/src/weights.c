@@ -15,31 +15,31 @@ SQZ_INLINE int32_t code_weight(range_coder *c, const int decoding, weight_model 
                                int32_t expected, const int downwards, uint32_t longest, int32_t weight,
                                const learning_rates *rates, const level_table *levels) {
     const uint32_t level = level_of(levels, predicted), magnitude = (uint32_t)size_of(weight);
-    if (!code_bit(c, decoding, &m->zero[level], weight != 0, rates)) return 0;
+    if (!code_wide_bit(c, decoding, &m->zero[level], weight != 0, rates)) return 0;
 
     const int expect_negative = expected < 0;
-    const int negative = code_free_bit(c, decoding, &m->sign[level_of(levels, size_of(expected))],
+    const int negative = code_wide_free_bit(c, decoding, &m->sign[level_of(levels, size_of(expected))],
                                        (weight < 0) != expect_negative, rates) != expect_negative;
 
     const uint32_t given = decoding ? 0 : top_bit(magnitude | (magnitude == 0)) + 1;
     uint32_t length;
     if (downwards) {
         for (length = longest; length > 1; length--)
-            if (!code_bit(c, decoding, &m->length[1][length][level], given < length, rates)) break;
+            if (!code_wide_bit(c, decoding, &m->length[1][length][level], given < length, rates)) break;
     } else {
         for (length = 1; length < longest; length++)
-            if (!code_bit(c, decoding, &m->length[0][length][level], given > length, rates)) break;
+            if (!code_wide_bit(c, decoding, &m->length[0][length][level], given > length, rates)) break;
     }
 
     uint32_t value = 1;
     if (length > 1) {
         int place = (int)length - 2;
-        value = 2 | (uint32_t)code_free_bit(c, decoding, &m->second[length][level],
+        value = 2 | (uint32_t)code_wide_free_bit(c, decoding, &m->second[length][level],
                                             (int)(magnitude >> place & 1), rates);
         while (place-- > 0) {
-            bit_model *model = &m->rest[negative][(value << (place + 1) | 1u << place) & 255];
+            wide_model *model = &m->rest[negative][(value << (place + 1) | 1u << place) & 255];
             value = value << 1 |
-                    (uint32_t)code_free_bit(c, decoding, model, (int)(magnitude >> place & 1), rates);
+                    (uint32_t)code_wide_free_bit(c, decoding, model, (int)(magnitude >> place & 1), rates);
         }
     }
     return negative ? -(int32_t)value : (int32_t)value;
@@ -83,7 +83,7 @@ SQZ_INLINE int code_filters(sqz_weights *w, const int decoding, const predictor 
     context_start(c, p);
     for (uint32_t filter = 0; filter < c->shape.filters; filter++) {
         const size_t own = (size_t)filter * inputs * positions, size = (size_t)inputs * positions;
-        const int empty = code_bit(&w->body, decoding, &w->model.empty,
+        const int empty = code_wide_bit(&w->body, decoding, &w->model.empty,
                                    !decoding && is_empty(source, own, size), &w->slow_rates);
         if (empty) {
             if (decoding) memset(out + own, (uint8_t)source->origin, size);
@@ -127,10 +127,16 @@ static void encode_filters(sqz_weights *w, const predictor *p, int downwards, ui
                      : code_filters(w, 0, p, 0, longest, source, NULL, any));
 }
 
+static void model_reset(weight_model *m) {
+    static const wide_model even = {1u << 21, 0};
+    wide_model *model = (wide_model *)m;
+    for (size_t i = 0; i < sizeof *m / sizeof *model; i++) model[i] = even;
+}
+
 static void model_age(weight_model *m) {
-    bit_model *model = (bit_model *)m;
+    wide_model *model = (wide_model *)m;
     for (size_t i = 0; i < sizeof *m / sizeof *model; i++)
-        if ((model[i] & 1023) > KEPT) model[i] = (model[i] & ~(bit_model)1023) | KEPT;
+        if (model[i].seen > KEPT) model[i].seen = KEPT;
 }
 
 /* A tensor's head: the longest magnitude in bits (0: all weights are 0 and nothing follows), from which end
@@ -463,7 +469,7 @@ static sqz_weights *lay_out(void *workspace, size_t size) {
     set_learning_rates(&w->rates, 30);
     set_learning_rates(&w->slow_rates, 1000);
     set_levels(&w->levels);
-    set_even((bit_model *)&w->model, sizeof w->model / sizeof(bit_model));
+    model_reset(&w->model);
     number_reset(&w->head);
     number_reset(&w->shared);
     number_reset(&w->integer);

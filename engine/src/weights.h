@@ -10,10 +10,10 @@
 /* What weights have been like so far. Kept from tensor to tensor; a new one only makes it learn faster again.
  */
 typedef struct weight_model {
-    bit_model empty; /* whether a filter is 0 altogether */
-    bit_model zero[LEVELS], sign[LEVELS];
-    bit_model length[2][9][LEVELS], second[9][LEVELS];
-    bit_model rest[2][256];
+    wide_model empty; /* whether a filter is 0 altogether */
+    wide_model zero[LEVELS], sign[LEVELS];
+    wide_model length[2][9][LEVELS], second[9][LEVELS];
+    wide_model rest[2][256];
 } weight_model;
 
 struct sqz_weights {
