@@ -19,7 +19,7 @@ SQZ_INLINE int32_t code_weight(range_coder *c, const int decoding, weight_model 
 
     const int expect_negative = expected < 0;
     const int negative = code_wide_free_bit(c, decoding, &m->sign[level_of(levels, size_of(expected))],
-                                       (weight < 0) != expect_negative, rates) != expect_negative;
+                                            (weight < 0) != expect_negative, rates) != expect_negative;
 
     const uint32_t given = decoding ? 0 : top_bit(magnitude | (magnitude == 0)) + 1;
     uint32_t length;
@@ -35,7 +35,7 @@ SQZ_INLINE int32_t code_weight(range_coder *c, const int decoding, weight_model 
     if (length > 1) {
         int place = (int)length - 2;
         value = 2 | (uint32_t)code_wide_free_bit(c, decoding, &m->second[length][level],
-                                            (int)(magnitude >> place & 1), rates);
+                                                 (int)(magnitude >> place & 1), rates);
         while (place-- > 0) {
             wide_model *model = &m->rest[negative][(value << (place + 1) | 1u << place) & 255];
             value = value << 1 |
@@ -84,7 +84,7 @@ SQZ_INLINE int code_filters(sqz_weights *w, const int decoding, const predictor 
     for (uint32_t filter = 0; filter < c->shape.filters; filter++) {
         const size_t own = (size_t)filter * inputs * positions, size = (size_t)inputs * positions;
         const int empty = code_wide_bit(&w->body, decoding, &w->model.empty,
-                                   !decoding && is_empty(source, own, size), &w->slow_rates);
+                                        !decoding && is_empty(source, own, size), &w->slow_rates);
         if (empty) {
             if (decoding) memset(out + own, (uint8_t)source->origin, size);
             continue;
