@@ -53,7 +53,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 
 #: How much work to spend: parts of the network that are rounded one after the other, and multiplications of
 #: learning, where there are pictures enough; but no more passes through them than PASSES.
-EFFORTS = {"low": (1, 0.0), "default": (8, 40e12), "high": (64, 300e12)}
+EFFORTS = {"low": (1, 0.0), "default": (8, 80e12), "high": (64, 300e12)}
 PASSES = 30
 #: What rounding may change, nats of KL divergence a picture, where nothing else is asked for.
 LOSS = 0.02
