@@ -38,6 +38,7 @@ def batches(count: int, side: int) -> list[dict[str, Any]]:
         {
             "pictures": torch.randint(0, 256, (BATCH, side, side, 3), dtype=torch.uint8),
             "labels": torch.randint(0, CLASSES, (BATCH,)),
+            "index": torch.arange(BATCH),
             "broken": [],
         }
         for _ in range(count)
