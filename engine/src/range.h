@@ -162,14 +162,6 @@ SQZ_INLINE int code_split(range_coder *c, const int decoding, uint32_t p, int bi
     return bit;
 }
 
-/* A bit that decides where the program goes next. */
-SQZ_INLINE int code_bit(range_coder *c, const int decoding, bit_model *model, int bit,
-                        const learning_rates *rates) {
-    bit = code_split(c, decoding, *model >> 16, bit);
-    *model = learn(*model, bit ? SUREST : UNLIKELIEST, rates);
-    return bit;
-}
-
 /* The same without a branch, for a bit that is only kept, such as a sign: nobody could foresee it. */
 SQZ_INLINE int code_free_split(range_coder *c, const int decoding, uint32_t p, int bit) {
     if (!decoding) return code_split(c, 0, p, bit);
@@ -198,6 +190,7 @@ SQZ_INLINE void learn_wide(wide_model *model, int64_t goal, const learning_rates
     model->seen = seen + (seen < MOST_SEEN);
 }
 
+/* A bit that decides where the program goes next. */
 SQZ_INLINE int code_wide_bit(range_coder *c, const int decoding, wide_model *model, int bit,
                              const learning_rates *rates) {
     bit = code_split(c, decoding, model->chance >> 6, bit);

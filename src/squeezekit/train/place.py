@@ -74,15 +74,13 @@ class KeepPlace(Callback):
         loop = trainer.fit_loop
         done: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
         within = done < trainer.num_training_batches
-        sums: Any = pl_module._train_sums
-        if within and trainer.world_size > 1:
-            sums = trainer.strategy.reduce(sums.clone(), reduce_op="sum")
+        sums: Any = pl_module.all_gather(pl_module._train_sums) if within else []
         checkpoint[_KEY] = {
             "epoch": loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
             "batch": done if within else 0,
             "processes": trainer.world_size,
             "streams": trainer.train_dataloader.dataset.dealing.streams,  # type: ignore[union-attr]
-            "sums": [float(x) for x in sums] if within else [],
+            "sums": sums.reshape(trainer.world_size, -1).tolist() if within else [],  # a row a process
         }
 
     def on_load_checkpoint(
@@ -99,5 +97,8 @@ class KeepPlace(Callback):
             callback.on_train_epoch_start(trainer, pl_module)
         pl_module.on_train_epoch_start()
         pl_module.on_train_batch_end(None, None, 0)
-        if trainer.is_global_zero:  # for all
-            pl_module._train_sums = torch.tensor(self._kept["sums"], device=pl_module.device)
+        sums = torch.tensor(self._kept["sums"], device=pl_module.device)
+        if len(sums) == trainer.world_size:
+            pl_module._train_sums = sums[trainer.global_rank]
+        elif trainer.is_global_zero:  # for all
+            pl_module._train_sums = sums.sum(0)
