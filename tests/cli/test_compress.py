@@ -62,6 +62,17 @@ def test_a_run_becomes_one_small_file(
     assert (info["numbers"], info["names"]) == ("int8", ["blue", "green", "red"])
 
 
+def test_a_network_that_is_sure_of_its_answers_keeps_them(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Near certainty the loss has no curvature left that would predict what rounding changes."""
+    run, file = str(tmp_path / "run"), str(tmp_path / "sure.sqz")
+    assert main(["train", str(photos), "--out", run, *NETWORK, "--epochs", "15", "--lr", "0.1"]) == 0
+    done = said(capsys, "compress", run, "--data", str(photos), "--out", file, "--effort", "low")
+    assert done["original_top1"] == 1
+    assert done["agreement"] >= 8 / 9
+
+
 def test_the_same_bytes_again_within_the_bytes_asked_for(
     run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,7 +39,7 @@ from squeezekit.compress.rounding import Rounded, nearest_bits, round_weights
 from squeezekit.graph.graph import INPUT, Graph, Node, Quantization
 from squeezekit.graph.to_torch import GraphModule, to_torch
 
-__all__ = ["Calibrated", "Quantized", "calibrate", "predicted_loss", "price_of", "quantize"]
+__all__ = ["Calibrated", "Quantized", "calibrate", "changes", "predicted_loss", "price_of", "quantize"]
 
 
 @dataclass(frozen=True)
@@ -239,6 +239,23 @@ def predicted_loss(
         if 0.9 < ratio < 1.1:
             break
     return price
+
+
+@torch.no_grad()
+def changes(calibrated: Calibrated, *candidates: Quantized) -> list[float]:
+    """Measure by how much candidates change the answers to calibration pictures: nats a picture, of each."""
+    module = to_torch(calibrated.graph)
+    pictures = calibrated.pictures[:: -(-len(calibrated.pictures) // JUDGES)]
+    answers = Answers(module, pictures)
+    quantized_values(module, calibrated.graph, calibrated.values)
+    found = []
+    for made in candidates:
+        for node in layers(calibrated.graph):
+            part = module.part(node.name)
+            part.get_parameter("weight").data = rounded_weight(made.rounded[node.name], node)
+            part.get_parameter("bias").data = made.biases[node.name].float()
+        found.append(answers.change(module) / len(pictures))
+    return found
 
 
 def _tried(calibrated: Calibrated, price: float, advance: Callable[[int, int], None]) -> tuple[float, float]:

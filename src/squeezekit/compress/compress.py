@@ -19,6 +19,7 @@ from squeezekit.compress.best import (
     Calibrated,
     Quantized,
     calibrate,
+    changes,
     predicted_loss,
     price_of,
     quantize,
@@ -57,6 +58,8 @@ EFFORTS = {"low": (1, 0.0), "default": (8, 80e12), "high": (64, 300e12)}
 PASSES = 30
 #: What rounding may change, nats of KL divergence a picture, where nothing else is asked for.
 LOSS = 0.02
+#: The same as measured on calibration pictures, where the prediction was too bold.
+MOST_LOSS = 0.1
 #: Times that a size or a drop is aimed at.
 ATTEMPTS = 4
 #: A file of this share of the bytes allowed is near enough.
@@ -361,7 +364,15 @@ class _Work:
             return self._to_bytes(max_bytes)
         if max_drop is not None:
             return self._to_drop(max_drop)
-        return [self._try(self._price(LOSS))]
+        price = self._price(LOSS)
+        made = self._rounded(price)
+        # Of a network that is sure of its answers the prediction says little: look.
+        for _ in range(ATTEMPTS):
+            if changes(self._calibrated, made)[0] <= MOST_LOSS:
+                break
+            price /= 4
+            made = self._rounded(price)
+        return [self._finished(made, price)]
 
     def _price(self, loss: float) -> float:
         assert self._calibrated is not None
@@ -415,7 +426,9 @@ class _Work:
         return tries
 
     def _try(self, price: float, judged: bool = False) -> _Try:
-        made = self._rounded(price)
+        return self._finished(self._rounded(price), price, judged)
+
+    def _finished(self, made: Quantized, price: float, judged: bool = False) -> _Try:
         if self.learns:
             made = self._learned(made, price)
         tried = self._written(made, price)

@@ -20,9 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from squeezekit.compress.best import Calibrated, Quantized
-from squeezekit.compress.calibration import JUDGES, Answers, quantized_values
-from squeezekit.compress.integers import rounded_weight
+from squeezekit.compress.best import Calibrated, Quantized, changes
+from squeezekit.compress.calibration import quantized_values
 from squeezekit.compress.layers import layers
 from squeezekit.compress.rates import Rates, classes
 from squeezekit.compress.rounding import LIMIT, Rounded
@@ -121,23 +120,10 @@ def learn(
         schedule.step()
         advance(step + 1, steps)
     learned = _fitted(quantized, weights, wanted, aim)
-    return learned if aim(quantized) > 1 else _better(calibrated, quantized, learned)
-
-
-@torch.no_grad()
-def _better(calibrated: Calibrated, before: Quantized, after: Quantized) -> Quantized:
-    """Return which of two changes the answers to the calibration pictures less: learning may fail."""
-    module = to_torch(calibrated.graph)
-    answers = Answers(module, calibrated.pictures[:JUDGES])
-    quantized_values(module, calibrated.graph, calibrated.values)
-    changes = []
-    for made in (before, after):
-        for node in layers(calibrated.graph):
-            part = module.part(node.name)
-            part.get_parameter("weight").data = rounded_weight(made.rounded[node.name], node)
-            part.get_parameter("bias").data = made.biases[node.name].float()
-        changes.append(answers.change(module))
-    return after if changes[1] <= changes[0] else before
+    if aim(quantized) > 1:
+        return learned
+    before, after = changes(calibrated, quantized, learned)
+    return learned if after <= before else quantized  # learning may fail
 
 
 def _fitted(before: Quantized, weights: list[_Weights], price: float, aim: Size) -> Quantized:

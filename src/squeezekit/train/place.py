@@ -74,7 +74,9 @@ class KeepPlace(Callback):
         loop = trainer.fit_loop
         done: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
         within = done < trainer.num_training_batches
-        sums: Any = pl_module.all_gather(pl_module._train_sums) if within else []
+        sums: Any = pl_module._train_sums
+        if within and trainer.world_size > 1:
+            sums = pl_module.all_gather(sums)
         checkpoint[_KEY] = {
             "epoch": loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
             "batch": done if within else 0,
