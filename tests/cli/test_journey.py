@@ -68,7 +68,9 @@ def test_evaluate_prints_a_table_or_json(run: Path, photos: Path, capsys: pytest
     assert figures["top1"] > 0.9
     assert figures["agreement"] == 1.0
     assert {row["class"] for row in figures["per_class"]} == {"red", "green", "blue"}
-    code, out, _ = call(capsys, "evaluate", str(run), str(photos), "--workers", "0", "--split", "all")
+    code, out, _ = call(
+        capsys, "evaluate", str(run), str(photos), "--workers", "0", "--split", "all", "--mirror"
+    )
     assert code == 0
     assert "top-1" in out
     assert "green" in out
@@ -79,7 +81,9 @@ def test_predict_takes_files_folders_and_patterns(
 ) -> None:
     sheet = tmp_path / "sheet.png"
     words = [str(photos / "red" / "000.png"), str(photos / "green"), str(photos / "blue" / "00*.png")]
-    code, out, err = call(capsys, "predict", str(run), *words, "--top", "2", "--out", str(sheet), "--json")
+    code, out, err = call(
+        capsys, "predict", str(run), *words, "--top", "2", "--mirror", "--out", str(sheet), "--json"
+    )
     answers = json.loads(out)
     assert code == 0, err
     assert len(answers) == 1 + 40 + 10

@@ -11,7 +11,7 @@ from squeezekit.errors import UserError
 from squeezekit.models import create_model, to_torchvision
 from squeezekit.train.classifier import load_classifier
 from squeezekit.train.evaluate import evaluate
-from squeezekit.train.predict import predict, softmax
+from squeezekit.train.predict import predict, probabilities, softmax
 
 
 @pytest.mark.slow
@@ -112,3 +112,17 @@ def test_softmax_of_large_logits_is_finite() -> None:
     rows = softmax(np.array([[1000.0, 0.0], [0.0, -1000.0]], np.float32))
     assert rows.sum(axis=1) == pytest.approx([1, 1])
     assert np.isfinite(rows).all()
+
+
+def test_a_picture_and_its_mirror_image_are_averaged(shared: Path) -> None:
+    weights = load_classifier(shared / "weights" / "compressed_SqueezeNet.net")
+    path = shared / "data" / "imagenet-500" / "n01440764" / "n01440764_tench.jpg"
+    with Image.open(path) as image:
+        picture = weights.preparation.geometry(image.convert("RGB"))[None]
+    other = picture[:, :, ::-1].copy()
+    mean = (probabilities(weights, picture) + probabilities(weights, other)) / 2
+    assert np.abs(mean - probabilities(weights, picture)).max() > 1e-5
+    for batch in (picture, other):
+        assert probabilities(weights, batch, mirror=True) == pytest.approx(mean, abs=1e-6)
+    shown = predict(weights, path, top=1, mirror=True)[0].top[0][1]
+    assert shown == pytest.approx(mean.max(), abs=1e-6)

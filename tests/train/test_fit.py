@@ -85,11 +85,19 @@ def test_resume_wants_a_run_and_its_own_pictures(coloured: Callable[..., Path], 
         train(coloured(), tmp_path / "run", resume=True, epochs=3)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["--augmentation", "strong", "--set=dropout=0.3"],
+        ["--augmentation", "light", "--recipe", "quick"],
+    ],
+    ids=["modern", "quick"],
+)
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(
-    coloured: Callable[..., Path], tmp_path: Path
+    coloured: Callable[..., Path], tmp_path: Path, asked: list[str]
 ) -> None:
     data = coloured(40)
-    options = ["--epochs", "40", "--batch-size", "16", "--augmentation", "strong", "--set=dropout=0.3"]
+    options = ["--epochs", "40", "--batch-size", "16", *asked]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     straight = tmp_path / "straight"
     subprocess.run(command(data, straight, *options), check=True, capture_output=True, env=environment)

@@ -11,12 +11,15 @@ import typer
 
 from squeezekit.errors import UserError
 
-__all__ = ["Classes", "Plot", "Weights", "metaparameters"]
+__all__ = ["Classes", "Mirror", "Plot", "Weights", "metaparameters"]
 
 Classes = Annotated[
     Path | None, typer.Option(help="CSV (index, synset, name) for a weight file without class names.")
 ]
 Weights = Annotated[str | None, typer.Option(help="Weights for a network's name: a file, or 'imagenet'.")]
+Mirror = Annotated[
+    bool, typer.Option("--mirror", help="Average with the mirror image's answers: twice the work.")
+]
 Plot = Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw it: .png, .svg or .pdf.")]
 
 

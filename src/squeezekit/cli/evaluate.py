@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from squeezekit.cli._options import Classes, Weights
+from squeezekit.cli._options import Classes, Mirror, Weights
 from squeezekit.cli._output import only_json, print_json, progress, results, warn
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def evaluate(
     ] = None,
     weights: Weights = None,
     split: Annotated[str, typer.Option(help="auto, train, val, test or all.")] = "auto",
+    mirror: Mirror = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 32,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that read pictures.")] = None,
     as_json: Annotated[
@@ -55,6 +56,7 @@ def evaluate(
             against=against,
             weights=weights,
             split=split,  # type: ignore[arg-type]
+            mirror=mirror,
             batch_size=batch_size,
             workers="auto" if workers is None else workers,
             progress=advance,

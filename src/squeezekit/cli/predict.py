@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from squeezekit.cli._options import Classes, Weights
+from squeezekit.cli._options import Classes, Mirror, Weights
 from squeezekit.cli._output import note, only_json, print_json, progress, results, warn
 from squeezekit.errors import UserError
 
@@ -31,6 +31,7 @@ def predict(
         typer.Argument(metavar="PICTURE...", help="Files, folders, patterns, or - for standard input."),
     ],
     top: Annotated[int, typer.Option(min=1, help="How many answers.")] = 5,
+    mirror: Mirror = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Draw a sheet: png, jpg, webp or pdf.")
     ] = None,
@@ -63,7 +64,13 @@ def predict(
 
         with progress("predicting") as advance:
             found = classify(
-                classifier, names, top=top, on_error=skip, progress=advance, thumbnails=out is not None
+                classifier,
+                names,
+                top=top,
+                mirror=mirror,
+                on_error=skip,
+                progress=advance,
+                thumbnails=out is not None,
             )
     if not found:
         raise UserError(f"{' '.join(pictures)}: no picture could be read")

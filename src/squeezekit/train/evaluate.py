@@ -18,7 +18,7 @@ from squeezekit.data.split import deal, given_parts, halves
 from squeezekit.errors import UserError
 from squeezekit.report.numbers import per_class, reliability
 from squeezekit.train.classifier import Classifier, load_classifier
-from squeezekit.train.predict import softmax
+from squeezekit.train.predict import probabilities
 from squeezekit.train.run_folder import fingerprint
 from squeezekit.train.shipped import IntegerClassifier
 
@@ -165,6 +165,7 @@ def evaluate(
     against: str | Path | Answering | None = None,
     weights: str | Path | None = None,
     split: Split = "auto",
+    mirror: bool = False,
     batch_size: int = 32,
     workers: int | Literal["auto"] = "auto",
     progress: Progress | None = None,
@@ -184,6 +185,8 @@ def evaluate(
     weights : path, optional
         For an architecture's name.
     split : {"auto", "train", "val", "test", "all"}
+    mirror : bool
+        Average the answers to each picture and to its mirror image, of both models: twice the work.
     batch_size : int
     workers : int or "auto"
         Processes that read pictures.
@@ -211,7 +214,7 @@ def evaluate(
         loader = make_loader(
             pictures, indices, one.preparation, train=False, batch_size=batch_size, workers=workers
         )
-        found = _Answers()
+        found = _Answers(mirror)
         for batch in loader:
             found.add(one, batch)
             if progress:
@@ -255,6 +258,7 @@ def evaluate(
 class _Answers:
     """The first five answers to each picture. All logits would be 4 kB a picture with ImageNet's classes."""
 
+    mirror: bool
     top: list[NDArray[np.int64]] = field(default_factory=list)
     probability: list[NDArray[np.float32]] = field(default_factory=list)
     index: list[NDArray[np.int64]] = field(default_factory=list)
@@ -267,10 +271,10 @@ class _Answers:
         self.seen += len(batch["broken"]) + len(batch["labels"])
         if not len(batch["labels"]):
             return
-        probabilities = softmax(classifier.logits(batch["pictures"].numpy()))
-        top = np.argsort(-probabilities, axis=1, kind="stable")[:, :5].astype(np.int64)
+        found = probabilities(classifier, batch["pictures"].numpy(), self.mirror)
+        top = np.argsort(-found, axis=1, kind="stable")[:, :5].astype(np.int64)
         self.top.append(top)
-        self.probability.append(np.take_along_axis(probabilities, top, axis=1))
+        self.probability.append(np.take_along_axis(found, top, axis=1))
         self.index.append(batch["index"].numpy())
         self.labels.append(batch["labels"].numpy())
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Answering = Classifier | IntegerClassifier
 
-__all__ = ["Picture", "load", "predict", "softmax"]
+__all__ = ["Picture", "load", "predict", "probabilities", "softmax"]
 
 
 def predict(
@@ -33,6 +33,7 @@ def predict(
     pictures: Picture | Sequence[Picture],
     *,
     top: int = 5,
+    mirror: bool = False,
     classes: str | Path | None = None,
     batch_size: int = 16,
     on_error: Callable[[PictureError], None] | None = None,
@@ -48,6 +49,8 @@ def predict(
     pictures : path, bytes, PIL image, uint8 array (H, W, 3), open binary file; or a list of these
     top : int
         How many answers, at most as many as there are classes.
+    mirror : bool
+        Average the answers to each picture and to its mirror image.
     classes : path, optional
         Names for a weight file that carries none.
     batch_size : int
@@ -74,7 +77,7 @@ def predict(
     several = isinstance(pictures, Sequence) and not isinstance(pictures, (str, bytes))
     items: Sequence[Picture] = pictures if several else [pictures]  # type: ignore[assignment,list-item]
     found: list[Prediction] = []
-    for prediction in _predict(classifier, items, top, batch_size, on_error):
+    for prediction in _predict(classifier, items, top, mirror, batch_size, on_error):
         found.append(prediction if thumbnails else replace(prediction, image=None))
         if progress:
             progress(len(found), len(items))
@@ -85,6 +88,7 @@ def _predict(
     classifier: Answering,
     pictures: Iterable[Picture],
     top: int,
+    mirror: bool,
     batch_size: int,
     on_error: Callable[[PictureError], None] | None,
 ) -> Iterator[Prediction]:
@@ -101,10 +105,10 @@ def _predict(
         names.append(name)
         images.append(image)
         if len(images) == batch_size:
-            yield from _answer(classifier, names, images, top)
+            yield from _answer(classifier, names, images, top, mirror)
             names, images = [], []
     if images:
-        yield from _answer(classifier, names, images, top)
+        yield from _answer(classifier, names, images, top, mirror)
 
 
 def load(
@@ -131,18 +135,41 @@ def load(
 
 
 def _answer(
-    classifier: Answering, names: list[str], images: list[Image.Image], top: int
+    classifier: Answering, names: list[str], images: list[Image.Image], top: int, mirror: bool
 ) -> Iterator[Prediction]:
     batch = np.stack([classifier.preparation.geometry(image) for image in images])
-    probabilities = softmax(classifier.logits(batch))
-    for name, image, row in zip(names, images, probabilities, strict=True):
+    for name, image, row in zip(names, images, probabilities(classifier, batch, mirror), strict=True):
         order = np.argsort(-row, kind="stable")[:top]
         image.thumbnail((448, 448))
         yield Prediction(name, [(classifier.classes.names[c], float(row[c])) for c in order], image=image)
 
 
+def probabilities(
+    classifier: Answering, pictures: NDArray[np.uint8], mirror: bool = False
+) -> NDArray[np.float32]:
+    """Return the probability of each class.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    pictures : ndarray of uint8, shape (N, H, W, C)
+    mirror : bool
+        The mean of those of each picture and of its mirror image (Krizhevsky et al., 2012, section 4.1,
+        average five parts of a picture and their mirror images): twice the work.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, classes)
+    """
+    found: NDArray[np.float32] = softmax(classifier.logits(pictures))
+    if mirror:
+        mirrored = softmax(classifier.logits(np.ascontiguousarray(pictures[:, :, ::-1])))
+        found = (found + mirrored) * np.float32(0.5)
+    return found
+
+
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return probabilities, row by row."""
     exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float32] = exponent / exponent.sum(axis=1, keepdims=True)
-    return probabilities
+    shares: NDArray[np.float32] = exponent / exponent.sum(axis=1, keepdims=True)
+    return shares
