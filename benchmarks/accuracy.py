@@ -4,7 +4,8 @@
 
 Every run trains with one seed from scratch (or from the published weights), chooses its epoch on pictures
 kept from training, and is judged on the test pictures: a fifth of sign-digits, CIFAR-10's own 10,000,
-ants-bees' ``val``. The wall time is that of the whole command, start and evaluation included.
+ants-bees' ``val``. The wall time is that of the whole command, start and evaluation included. Then the same
+pictures are judged again with ``squeezekit evaluate --mirror``.
 """
 
 from __future__ import annotations
@@ -32,29 +33,29 @@ TASKS: dict[str, list[str]] = {
 }
 
 
+def squeezekit(*words: str) -> dict[str, Any]:
+    """Run a command and return what it prints with ``--json``."""
+    command = [sys.executable, "-m", "squeezekit", *words, "--json"]
+    printed: dict[str, Any] = json.loads(
+        subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    )
+    return printed
+
+
 def run(task: str, shared: Path, seed: int, out: Path) -> dict[str, Any]:
     data, *options = TASKS[task]
     options = [str(shared / o) if o.startswith("weights/") else o for o in options]
-    command = [
-        "squeezekit",
-        "train",
-        str(shared / data),
-        *options,
-        "--out",
-        str(out),
-        "--seed",
-        str(seed),
-        "--json",
-    ]
+    pictures = str(shared / data)
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, check=True)
+    result = squeezekit("train", pictures, *options, "--out", str(out), "--seed", str(seed))
     seconds = time.perf_counter() - started
-    result = json.loads(done.stdout)
+    mirrored = squeezekit("evaluate", str(out), pictures, "--mirror")
     return {
         "task": task,
         "seed": seed,
         "seconds": seconds,
         "top1": result["test"]["top1"],
+        "mirrored_top1": mirrored["top1"],
         "images": result["test"]["images"],
         "parameters": result["parameters"],
         "epochs": result["epochs"],
@@ -82,7 +83,8 @@ if __name__ == "__main__":
             if not arguments.json:
                 row = rows[-1]
                 print(
-                    f"{row['task']} seed {seed}: top-1 {row['top1']:.2%} of {row['images']}, "
+                    f"{row['task']} seed {seed}: top-1 {row['top1']:.2%} of {row['images']} "
+                    f"({row['mirrored_top1']:.2%} with mirror images), "
                     f"{row['parameters']:,} parameters, {row['epochs']} epochs, {row['seconds']:.0f} s"
                 )
     if arguments.json:

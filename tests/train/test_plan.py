@@ -87,6 +87,18 @@ def test_the_modern_recipe_begins_with_smaller_pictures(coloured: Callable[..., 
     assert sizes == [24] * 13 + [None] * 7
 
 
+def test_the_quick_recipe_ends_with_pictures_as_they_are(coloured: Callable[..., Path]) -> None:
+    plan = plan_of(coloured(6), epochs=10, recipe="quick", augmentation="cutout")
+    module = _module(plan, _network(plan))
+    erased, flips = [], []
+    for epoch in range(10):
+        module.__dict__["_trainer"] = SimpleNamespace(current_epoch=epoch)
+        erased.append(module.augmented.policy.erase)
+        flips.append(module.augmented.policy.flip)
+    assert erased == [1.0] * 8 + [0.0] * 2
+    assert flips == [0.5] * 10
+
+
 def test_splits_of_a_plan_are_disjoint_and_leave_broken_pictures_out(coloured: Callable[..., Path]) -> None:
     root = coloured(40)
     (root / "red" / "000.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")

@@ -94,6 +94,11 @@ class Policy:
         """Whether labels become soft."""
         return self.mix > 0 and (self.mixup > 0 or self.cutmix > 0)
 
+    @property
+    def plain(self) -> Policy:
+        """The same crop and mirror images, and nothing else."""
+        return Policy(self.crop, self.shift, self.padding, self.scale, self.ratio, self.flip)
+
     def canvas(self, size: int) -> int:
         """Return the side that the loader's pictures should have for this input size, in pixels."""
         return round(size * 8 / 7) if self.crop == "resized" else size
@@ -156,7 +161,7 @@ class Augmentation(nn.Module):
     def __init__(self, policy: Policy | str, size: int, num_classes: int, channels: int = 3) -> None:
         super().__init__()
         policy = named_policy(policy, size) if isinstance(policy, str) else policy
-        self.policy, self.size, self.num_classes = policy, size, num_classes
+        self.policy, self.size, self.num_classes, self.channels = policy, size, num_classes, channels
         # In plain lists: kornia's modules carry parameters of no use here, which are not to end in a
         # checkpoint or in data-parallel training's exchange.
         self._steps = _steps(policy, channels)

@@ -110,6 +110,9 @@ class ClassifierModule(LightningModule):
         self.network = channels_last(network)
         self.normalise = Normalise(preparation)
         self.augmentation = augmentation
+        self.plain = Augmentation(
+            augmentation.policy.plain, augmentation.size, augmentation.num_classes, augmentation.channels
+        )
         self.recipe, self.lr, self.steps, self.epochs, self.seed = recipe, lr, steps, epochs, seed
         self.early_size = early_size
         self.class_weights: Tensor | None
@@ -141,6 +144,12 @@ class ClassifierModule(LightningModule):
         early = self.current_epoch < round(self.recipe.low_resolution * self.epochs)
         return self.early_size if early else None
 
+    @property
+    def augmented(self) -> Augmentation:
+        """What is done to this epoch's pictures."""
+        plain = self.current_epoch >= self.epochs - round(self.recipe.plain_end * self.epochs)
+        return self.plain if plain else self.augmentation
+
     # -- the steps
 
     def on_train_epoch_start(self) -> None:
@@ -154,7 +163,7 @@ class ClassifierModule(LightningModule):
         # that follows.
         torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank)
         labels: Tensor = batch["labels"]
-        pictures, targets = self.augmentation(
+        pictures, targets = self.augmented(
             batch["pictures"].permute(0, 3, 1, 2), labels, self.training_size, self._turns(batch["index"])
         )
         logits = self.network(self.normalise(pictures)).float()

@@ -73,6 +73,9 @@ class Recipe:
         Share of the epochs, the first ones, that see the pictures at three quarters of the size, for half the
         work (progressive resizing: Tan & Le, arXiv:2104.00298, section 4.2). Networks that need a certain
         size see them in full.
+    plain_end : float
+        Share of the epochs, the last ones, that see the pictures only cropped and mirrored: as they will be
+        in use (He et al., arXiv:1909.09148, section 4).
     gradient_clip : float
         Largest norm of the gradient; 0 turns clipping off.
     """
@@ -105,6 +108,7 @@ class Recipe:
     orthogonal: float = 0.0
     orthogonal_momentum: float = 0.6
     low_resolution: float = 0.0
+    plain_end: float = 0.0
     gradient_clip: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,6 +170,7 @@ RECIPES: dict[str, Recipe] = {
         classifier_rate=1 / 81,  # of logits a ninth as large, where the paper divides logits by nine
         dropout=0.0,
         low_resolution=0.4,
+        plain_end=0.2,
     ),
     "squeezenet": Recipe(
         name="squeezenet",
