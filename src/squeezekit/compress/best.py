@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from squeezekit.compress.calibration import (
-    JUDGES,
     Answers,
     Moments,
     blocks,
+    few,
     importance,
     moments,
     observe,
@@ -39,7 +39,16 @@ from squeezekit.compress.rounding import Rounded, nearest_bits, round_weights
 from squeezekit.graph.graph import INPUT, Graph, Node, Quantization
 from squeezekit.graph.to_torch import GraphModule, to_torch
 
-__all__ = ["Calibrated", "Quantized", "calibrate", "changes", "predicted_loss", "price_of", "quantize"]
+__all__ = [
+    "Calibrated",
+    "Quantized",
+    "calibrate",
+    "changes",
+    "outline",
+    "predicted_loss",
+    "price_of",
+    "quantize",
+]
 
 
 @dataclass(frozen=True)
@@ -92,13 +101,19 @@ class Calibrated:
         return nearest_bits(weight, variance, _rows(importance, node), price)
 
 
+def outline(graph: Graph, pictures: NDArray[np.uint8]) -> Calibrated:
+    """Learn from pictures no more than the ranges: what the file of an empty network needs."""
+    values = quantizations(graph, observe(graph, pictures, lambda _: None))
+    return Calibrated(graph, pictures, values, {}, {})
+
+
 def calibrate(
     graph: Graph, pictures: NDArray[np.uint8], advance: Callable[[int, int], None], *, seed: int = 0
 ) -> Calibrated:
     """Learn from pictures what rounding needs to know of a canonical graph."""
     found = layers(graph)
     last = _last_layers(graph)
-    judges = min(JUDGES, len(pictures))
+    judges = len(few(pictures))
     weight = 4 * judges  # a range is tried four times, on few pictures
     logits = logits_node(graph)
     ranges = sum(INPUT not in group and logits not in group for group in together(graph))
@@ -120,7 +135,7 @@ def calibrate(
         matters[node.name] = own * each + (1 - own) * each.mean()
     seen = moments(to_torch(graph), None, found, pictures, count)
     first = Calibrated(graph, pictures, values, matters, seen)
-    return replace(first, importance=measured(first, pictures[:judges], lambda n: count(2 * n * judges)))
+    return replace(first, importance=measured(first, few(pictures), lambda n: count(2 * n * judges)))
 
 
 #: The bits a weight at which layers are compared.
@@ -245,7 +260,7 @@ def predicted_loss(
 def changes(calibrated: Calibrated, *candidates: Quantized) -> list[float]:
     """Measure by how much candidates change the answers to calibration pictures: nats a picture, of each."""
     module = to_torch(calibrated.graph)
-    pictures = calibrated.pictures[:: -(-len(calibrated.pictures) // JUDGES)]
+    pictures = few(calibrated.pictures)
     answers = Answers(module, pictures)
     quantized_values(module, calibrated.graph, calibrated.values)
     found = []

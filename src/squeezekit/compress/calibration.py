@@ -19,11 +19,11 @@ from squeezekit.graph.operators import OPERATORS
 from squeezekit.graph.to_torch import GraphModule, to_torch
 
 __all__ = [
-    "JUDGES",
     "Answers",
     "Moments",
     "Progress",
     "batches",
+    "few",
     "importance",
     "moments",
     "observe",
@@ -44,6 +44,11 @@ WIDEST = 2304
 CUT_OFF = 0.25
 #: Pictures on which answers are compared, at most.
 JUDGES = 64
+
+
+def few(pictures: Pictures) -> Pictures:
+    """Choose the pictures on which answers are compared: of all classes, since they lie class by class."""
+    return pictures[:: -(-len(pictures) // JUDGES)]
 
 
 def batches(pictures: Pictures, size: int = BATCH) -> Iterator[Tensor]:
@@ -125,7 +130,7 @@ def refined(
     module = to_torch(graph)
     now: dict[str, Quantization | None] = dict.fromkeys(values)
     quantized_values(module, graph, now)
-    answers = Answers(module, pictures[:JUDGES])
+    answers = Answers(module, few(pictures))
     found = dict(values)
     groups = [m for m in together(graph) if values[m[0]] is not None and INPUT not in m]
     for members in groups:

@@ -20,6 +20,7 @@ from squeezekit.compress.best import (
     Quantized,
     calibrate,
     changes,
+    outline,
     predicted_loss,
     price_of,
     quantize,
@@ -355,6 +356,9 @@ class _Work:
 
     def best(self, max_bytes: int | None, max_drop: float | None, sweep: bool) -> list[_Try]:
         assert self._whole is not None
+        if max_bytes is not None:
+            # Before a minute is spent: one picture tells the ranges, and so the bytes, nearly.
+            self._floor(outline(self._whole, self.material.calibration[:1]), max_bytes, 0.9)
         with progress_bar("calibrating", self.console) as advance:
             self._calibrated = calibrate(self._whole, self.material.calibration, advance, seed=self.seed)
         if sweep:
@@ -382,12 +386,7 @@ class _Work:
     def _to_bytes(self, most: int) -> list[_Try]:
         """Aim at a size; each miss corrects the aim."""
         assert self._calibrated is not None
-        floor = len(self.dumps(self._calibrated.empty().graph(self._calibrated)))
-        if floor > most:
-            raise UserError(
-                f"--max-bytes {most:,}: cannot be reached (with every weight zero the file takes "
-                f"{floor:,} bytes)"
-            )
+        floor = self._floor(self._calibrated, most)
         room = 8.0 * (0.995 * most - floor)
         tries: list[_Try] = []
         start: tuple[Quantized, int] | None = None  # the largest that fits, or the last, and which try it is
@@ -412,6 +411,16 @@ class _Work:
             )
             tries[i] = self._written(learned, tries[i].price)
         return tries
+
+    def _floor(self, known: Calibrated, most: int, share: float = 1.0) -> int:
+        """Return the bytes of the file with every weight zero; complain if `share` of them are too many."""
+        floor = len(self.dumps(known.empty().graph(known)))
+        if floor * share > most:
+            raise UserError(
+                f"--max-bytes {most:,}: cannot be reached (with every weight zero the file takes "
+                f"{floor:,} bytes)"
+            )
+        return floor
 
     def _to_drop(self, most: float) -> list[_Try]:
         """Go smaller while the drop allows it, larger while it does not."""
