@@ -42,7 +42,7 @@ SQZ_INLINE int32_t code_weight(range_coder *c, const int decoding, weight_model 
                     (uint32_t)code_wide_free_bit(c, decoding, model, (int)(magnitude >> place & 1), rates);
         }
     }
-    return negative ? -(int32_t)value : (int32_t)value;
+    return ((int32_t)value ^ -negative) + negative; /* without a branch: nobody could foresee it */
 }
 
 /* ---- One tensor of weights, range coded ------------------------------------------------------ */
@@ -79,7 +79,7 @@ SQZ_INLINE int code_filters(sqz_weights *w, const int decoding, const predictor 
                             weight_range allowed) {
     context *const c = &w->context;
     const uint32_t inputs = c->shape.inputs, positions = c->shape.height * c->shape.width;
-    int32_t lowest = 0, highest = 0;
+    int16_t lowest = 0, highest = 0;
     context_start(c, p);
     for (uint32_t filter = 0; filter < c->shape.filters; filter++) {
         const size_t own = (size_t)filter * inputs * positions, size = (size_t)inputs * positions;
@@ -98,14 +98,15 @@ SQZ_INLINE int code_filters(sqz_weights *w, const int decoding, const predictor 
             context_learn(c, position, filter);
         }
         if (!decoding) continue;
+        for (size_t i = 0; i < size; i++) { /* apart from the copying, so that compilers do it by the dozen */
+            lowest = c->filter[i] < lowest ? c->filter[i] : lowest;
+            highest = c->filter[i] > highest ? c->filter[i] : highest;
+        }
         for (uint32_t position = 0; position < positions; position++) {
             const int16_t *row = c->filter + (size_t)position * inputs;
             uint8_t *to = out + own + position;
-            for (uint32_t i = 0; i < inputs; i++) {
+            for (uint32_t i = 0; i < inputs; i++)
                 to[(size_t)i * positions] = (uint8_t)(row[i] + source->origin);
-                lowest = row[i] < lowest ? row[i] : lowest;
-                highest = row[i] > highest ? row[i] : highest;
-            }
         }
     }
     return lowest >= allowed.lowest && highest <= allowed.highest;
