@@ -256,7 +256,9 @@ class TestProcess:
 
     def test_ctrl_c(self) -> None:
         code = (
-            "import sys, time, types\nfrom squeezekit.cli import main as cli\n"
+            "import signal, sys, time, types\nfrom squeezekit.cli import main as cli\n"
+            # A shell that starts this in the background has told it to ignore Ctrl-C.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "def wait():\n    print('ready', flush=True)\n    time.sleep(60)\n"
             "module = types.ModuleType('wait'); sys.modules['wait'] = module\n"
             "module.wait = wait; module.EXAMPLE = 'squeezekit wait'\n"
