@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from command import squeezekit
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -33,15 +33,6 @@ TASKS: dict[str, list[str]] = {
     "cifar10-small": [*CIFAR10, "--set", "widths=56,88,112", "--epochs", "30"],
     "ants-bees": ["data/ants-bees", "--weights", "weights/compressed_SqueezeNet.net"],
 }
-
-
-def squeezekit(*words: str) -> dict[str, Any]:
-    """Run a command and return what it prints with ``--json``."""
-    command = [sys.executable, "-m", "squeezekit", *words, "--json"]
-    printed: dict[str, Any] = json.loads(
-        subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    )
-    return printed
 
 
 def run(task: str, shared: Path, seed: int, out: Path) -> dict[str, Any]:

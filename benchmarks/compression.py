@@ -13,13 +13,14 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from command import squeezekit
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -41,7 +42,7 @@ print(len(coded), seconds)
 
 def ours(shared: Path, size: int, folder: Path, effort: str) -> dict[str, Any]:
     words = ["compress", str(shared / "weights/compressed_SqueezeNet.net")]
-    words += ["--json", "--effort", effort]
+    words += ["--effort", effort]
     words += [
         "--classes",
         str(shared / "data/imagenet-classes.csv"),
@@ -49,10 +50,7 @@ def ours(shared: Path, size: int, folder: Path, effort: str) -> dict[str, Any]:
         str(shared / "data/imagenet-500"),
     ]
     words += ["--out", str(folder / f"{size}.sqz"), "--max-bytes", str(size)]
-    done = subprocess.run(
-        [sys.executable, "-m", "squeezekit", *words], stdout=subprocess.PIPE, text=True, check=True
-    )
-    answer = json.loads(done.stdout)
+    answer = squeezekit(*words)
     wanted = ("bytes", "agreement", "top1", "top5", "original_top1", "original_top5", "judged", "seconds")
     row = {"method": f"squeezekit best, at most {size:,}", **{key: answer[key] for key in wanted}}
     return row | {"decode_ms": decode_time(folder / f"{size}.sqz")}

@@ -43,6 +43,8 @@ from typing import Any
 
 from rich.console import Console
 
+from command import squeezekit
+
 QUIET = Console(quiet=True)
 LIMIT = 100_000
 
@@ -265,10 +267,7 @@ def command(words: list[str], result: Path) -> dict[str, Any]:
     """Run a command once, and keep what it printed."""
     if not result.is_file():
         sys.stderr.write(f"$ squeezekit {' '.join(words)}\n")
-        done = subprocess.run(
-            [sys.executable, "-m", "squeezekit", *words, "--json"], check=True, stdout=subprocess.PIPE
-        )
-        result.write_bytes(done.stdout)
+        result.write_text(json.dumps(squeezekit(*words)))
     answer: dict[str, Any] = json.loads(result.read_text())
     return answer
 

@@ -19,26 +19,17 @@ import copy
 import io
 import json
 import lzma
-import subprocess
-import sys
 import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
+from command import squeezekit
 from compression import peer
 
 HERE = Path(__file__).resolve().parents[1]
 COLUMNS = ("method", "bytes", "bits_per_weight", "agreement", "top1", "top5")
 COLUMNS += ("original_top1", "original_top5", "judged")
-
-
-def squeezekit(*words: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "squeezekit", *words, "--json"], stdout=subprocess.PIPE, text=True, check=True
-    )
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
 
 
 def swept(words: list[str], folder: Path, effort: str) -> tuple[list[dict[str, Any]], float]:

@@ -101,10 +101,11 @@ class Calibrated:
         return nearest_bits(weight, variance, _rows(importance, node), price)
 
 
-def outline(graph: Graph, pictures: NDArray[np.uint8]) -> Calibrated:
+def outline(
+    graph: Graph, pictures: NDArray[np.uint8], advance: Callable[[int], None] = lambda _: None
+) -> Calibrated:
     """Learn from pictures no more than the ranges: what the file of an empty network needs."""
-    values = quantizations(graph, observe(graph, pictures, lambda _: None))
-    return Calibrated(graph, pictures, values, {}, {})
+    return Calibrated(graph, pictures, quantizations(graph, observe(graph, pictures, advance)), {}, {})
 
 
 def calibrate(
@@ -124,7 +125,7 @@ def calibrate(
         done += more
         advance(min(done, total), total)
 
-    values = quantizations(graph, observe(graph, pictures, count))
+    values = outline(graph, pictures, count).values
     values = refined(graph, values, pictures, lambda n: count(weight * n))
     raw = importance(graph, found, last, pictures, lambda n: count(2 * n), seed=seed)
     matters = {}

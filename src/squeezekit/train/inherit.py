@@ -23,7 +23,7 @@ from squeezekit.models.weights import head_classes
 from squeezekit.train.classes import unnamed
 from squeezekit.train.classifier import Classifier
 from squeezekit.train.plan import Plan
-from squeezekit.train.predict import softmax
+from squeezekit.train.predict import probabilities
 from squeezekit.train.sample import sample
 
 __all__ = ["inherit_classifier"]
@@ -79,7 +79,7 @@ def _mean_answers(
     """The old network's mean probabilities for the training pictures of each new class: (new, old)."""
     sums = np.zeros((len(plan.classes), len(classifier.classes)))
     for shown, labels in sample(plan, pictures, MOST, progress):
-        np.add.at(sums, labels.numpy(), softmax(classifier.logits(shown.numpy())))
+        np.add.at(sums, labels.numpy(), probabilities(classifier, shown.numpy()))
     # A class of which no picture was shown starts as the mean of all.
     counts = sums.sum(axis=1, keepdims=True)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), sums.sum(axis=0) / max(counts.sum(), 1))
