@@ -15,10 +15,10 @@ and the last one's end that was not spent in training. SQLite on this disk.
 end; then the same with trials that only wait, which tells what the storage alone allows where there are fewer
 cores than workers. Needs PostgreSQL's programs, starts a server of its own.
 
-`cifar10`: searches for 60 minutes under 100 kB; then trains the design that won, and SqueezeNet v1.1 and
-MobileNet v1 scaled to the same number of bytes, for the same number of epochs, over three seeds; compresses
-each to at most 100,000 bytes; and prints test accuracies of both, with their mean and deviation. Each step is
-kept in --out: the same command goes on where it stopped.
+`cifar10`: searches for 60 minutes under 100 kB (or another --budget); then trains the design that won, and
+SqueezeNet v1.1 and MobileNet v1 scaled to the same number of bytes, for the same number of epochs, over three
+seeds; compresses each to at most 100,000 bytes; and prints test accuracies of both, with their mean and
+deviation. Each step is kept in --out: the same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -295,15 +296,21 @@ def cifar10(
     seeds: int,
     weight_bits: float,
     space: str,
+    budget: str,
+    at_once: int,
 ) -> list[dict[str, Any]]:
     from squeezekit.data.source import open_pictures
     from squeezekit.explore.counting import count
     from squeezekit.explore.design import Design
 
     out.mkdir(parents=True, exist_ok=True)
-    words = ["explore", data, "--out", str(out / "study"), "--budget", f"bytes<={LIMIT}", "--space", space]
+    words = ["explore", data, "--out", str(out / "study"), "--budget", budget, "--space", space]
     words += ["--minutes", str(minutes), "--bits", str(weight_bits)]
-    found = command(words, out / "study.json")
+    if at_once > 1:  # each with a core of its own: faster than sharing them
+        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // at_once))
+    with ThreadPoolExecutor(at_once) as pool:  # workers on one study
+        answers = [out / f"study{'' if i == 0 else i}.json" for i in range(at_once)]
+        found, *_ = pool.map(lambda answer: command(words, answer), answers)
     classes = list(open_pictures(data).classes)
     best = Design.from_dict(found["best"])
     side, equal = best.size, count(best, classes, 3, weight_bits).bytes
@@ -317,36 +324,44 @@ def cifar10(
             lambda w: Design.of("mobilenet_v1", side, width_mult=w), equal, classes, weight_bits
         ),
     }
+    runs = [(name, seed) for seed in range(seeds) for name in designs]
+    with ThreadPoolExecutor(at_once) as pool:
+        done = pool.map(lambda run: in_full(designs[run[0]], data, out, run, epochs, effort), runs)
+        figures = dict(zip(runs, done, strict=True))
     rows = []
     for name, design in designs.items():
-        counted = count(design, classes, 3, weight_bits)
-        trained, small, sizes = [], [], []
-        for seed in range(seeds):
-            run = out / f"{name}-{seed}"
-            line = design.command(data, str(run))
-            words = [*shlex.split(line)[1:], "--seed", str(seed)]
-            words += [] if epochs is None else ["--epochs", str(epochs)]
-            words += ["--resume"] if (run / "config.json").is_file() else []
-            trained.append(command(words, out / f"{name}-{seed}.json")["test"]["top1"])
-            words = ["compress", str(run), "--data", data, "--out", f"{run}.sqz", "--max-bytes", str(LIMIT)]
-            words += ["--effort", effort]
-            sizes.append(command(words, out / f"{name}-{seed}-sqz.json")["bytes"])
-            words = ["evaluate", f"{run}.sqz", data]
-            small.append(command(words, out / f"{name}-{seed}-test.json")["top1"])
+        trained, sizes, small = zip(*(figures[name, seed] for seed in range(seeds)), strict=True)
         rows.append(
             {
                 "network": name,
                 "design": design.to_dict(),
-                **counted.to_dict(),
+                **count(design, classes, 3, weight_bits).to_dict(),
                 "top1": trained,
                 "top1_mean": statistics.mean(trained),
                 "top1_deviation": statistics.stdev(trained) if seeds > 1 else 0.0,
                 "sqz_bytes": sizes,
                 "sqz_top1": small,
                 "sqz_top1_mean": statistics.mean(small),
+                "sqz_top1_deviation": statistics.stdev(small) if seeds > 1 else 0.0,
             }
         )
     return rows
+
+
+def in_full(
+    design: Any, data: str, out: Path, of: tuple[str, int], epochs: int | None, effort: str
+) -> tuple[float, int, float]:
+    """Train a design in full and compress it: accuracy of the network, bytes and accuracy of the file."""
+    name, seed = of
+    run = out / f"{name}-{seed}"
+    words = [*shlex.split(design.command(data, str(run)))[1:], "--seed", str(seed)]
+    words += [] if epochs is None else ["--epochs", str(epochs)]
+    words += ["--resume"] if (run / "config.json").is_file() else []
+    trained = command(words, out / f"{name}-{seed}.json")["test"]["top1"]
+    words = ["compress", str(run), "--data", data, "--out", f"{run}.sqz", "--max-bytes", str(LIMIT)]
+    small = command([*words, "--effort", effort], out / f"{name}-{seed}-sqz.json")["bytes"]
+    tested = command(["evaluate", f"{run}.sqz", data], out / f"{name}-{seed}-test.json")["top1"]
+    return trained, small, tested
 
 
 def main() -> None:
@@ -374,6 +389,8 @@ def main() -> None:
     step.add_argument("--seeds", type=int, default=3)
     step.add_argument("--bits", type=float, default=2.5)
     step.add_argument("--space", default="squeezenet")
+    step.add_argument("--budget", default=f"bytes<={LIMIT}")
+    step.add_argument("--at-once", type=int, default=1, help="workers of the search, and trainings at a time")
     given = parser.parse_args()
     answer: Any
     if given.step == "check":
@@ -394,6 +411,8 @@ def main() -> None:
             given.seeds,
             given.bits,
             given.space,
+            given.budget,
+            given.at_once,
         )
         (given.out / "result.json").write_text(json.dumps(answer, indent=2) + "\n")
     print(json.dumps(answer, indent=2))

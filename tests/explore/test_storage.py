@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from squeezekit.errors import UserError
@@ -21,3 +25,31 @@ def test_a_missing_driver_is_told_with_what_brings_it(address: str, mend: str) -
         reachable(address),
     ):
         raise ImportError("no driver")
+
+
+OPENS = """
+import sys, time
+from pathlib import Path
+from squeezekit.explore.storage import open_storage
+
+print("ready", flush=True)
+for folder in map(Path, sys.argv[1:]):
+    while not (folder / "go").exists():
+        time.sleep(0.001)
+    open_storage(None, folder, 20)
+    print("open", flush=True)
+"""
+
+
+def test_workers_that_start_at_once_make_one_storage(tmp_path: Path) -> None:
+    folders = [tmp_path / str(i) for i in range(4)]
+    command = [sys.executable, "-c", OPENS, *map(str, folders)]
+    workers = [
+        subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
+    ]
+    assert [each.stdout.readline() for each in workers if each.stdout] == 4 * ["ready\n"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "go").touch()
+        assert [each.stdout.readline() for each in workers if each.stdout] == 4 * ["open\n"]
+    assert [each.communicate()[1] for each in workers] == 4 * [""]

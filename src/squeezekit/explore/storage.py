@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ __all__ = ["LOST_AFTER", "open_storage", "reachable"]
 
 #: A worker that gave no sign of life for so many intervals is taken for dead.
 LOST_AFTER = 3
+
+#: How often a new storage is opened while others make it: within five seconds they are done.
+_TRIES = 10
 
 
 def open_storage(url: str | None, out: Path, heartbeat: int) -> RDBStorage:
@@ -47,13 +51,28 @@ def open_storage(url: str | None, out: Path, heartbeat: int) -> RDBStorage:
     engine: dict[str, Any] = {"connect_args": {"timeout": 100}} if lite else {"pool_pre_ping": True}
     with warnings.catch_warnings(), reachable(address):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return RDBStorage(
-            address,
-            engine_kwargs=engine,
-            heartbeat_interval=heartbeat,
-            grace_period=LOST_AFTER * heartbeat,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        return _together(
+            lambda: RDBStorage(
+                address,
+                engine_kwargs=engine,
+                heartbeat_interval=heartbeat,
+                grace_period=LOST_AFTER * heartbeat,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )
         )
+
+
+def _together(opened: Callable[[], RDBStorage]) -> RDBStorage:
+    """Open a storage that other workers may be making: what one wants to make, another just has."""
+    for wait in range(1, _TRIES):
+        try:
+            return opened()
+        except sqlalchemy.exc.DBAPIError as error:
+            twice = isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error.orig)
+            if not twice:
+                raise
+        time.sleep(0.1 * wait)
+    return opened()
 
 
 def _address(url: str) -> str:
