@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -44,12 +45,15 @@ for folder in map(Path, sys.argv[1:]):
 def test_workers_that_start_at_once_make_one_storage(tmp_path: Path) -> None:
     folders = [tmp_path / str(i) for i in range(4)]
     command = [sys.executable, "-c", OPENS, *map(str, folders)]
-    workers = [
-        subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
-    ]
-    assert [each.stdout.readline() for each in workers if each.stdout] == 4 * ["ready\n"]
-    for folder in folders:
-        folder.mkdir()
-        (folder / "go").touch()
-        assert [each.stdout.readline() for each in workers if each.stdout] == 4 * ["open\n"]
-    assert [each.communicate()[1] for each in workers] == 4 * [""]
+    with ExitStack() as ended:
+        workers = []
+        for _ in range(4):
+            each = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            workers.append(ended.enter_context(each))
+            ended.callback(each.kill)
+        assert [each.stdout.readline() for each in workers if each.stdout] == 4 * ["ready\n"]
+        for folder in folders:
+            folder.mkdir()
+            (folder / "go").touch()
+            assert [each.stdout.readline() for each in workers if each.stdout] == 4 * ["open\n"]
+        assert [each.communicate()[1] for each in workers] == 4 * [""]
