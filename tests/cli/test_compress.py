@@ -187,6 +187,55 @@ def test_an_onnx_goes_the_same_way(photos: Path, tmp_path: Path, capsys: pytest.
     assert done["agreement"] > 0.5
 
 
+def test_an_exported_network_comes_back_with_its_names_and_preparation(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported, file = tmp_path / "run.onnx", tmp_path / "a.sqz"
+    assert main(["export", str(run), "--to", "onnx", "--out", str(exported)]) == 0  # a network with pools
+    capsys.readouterr()
+    one, other = (said(capsys, "evaluate", str(each), str(photos)) for each in (run, exported))
+    assert one["top1"] == other["top1"]
+    done = said(
+        capsys, "compress", str(exported), "--data", str(photos), "--effort", "low", "--out", str(file)
+    )
+    assert done["top1"] is not None
+    assert said(capsys, "evaluate", str(file), str(photos), "--against", str(run))["agreement"] > 0.6
+
+
+def test_pictures_need_no_labels(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i, path in enumerate(sorted(photos.rglob("*.png"))[:40]):
+        (flat / f"{i}.png").write_bytes(path.read_bytes())
+    file = tmp_path / "a.sqz"
+    done = said(capsys, "compress", str(run), "--data", str(flat), "--effort", "low", "--out", str(file))
+    assert done["judged"] == 20
+    assert done["agreement"] > 0.5
+    assert done["top1"] is None
+
+
+def test_deep_compression_takes_its_settings_and_tells_its_stages(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("compress", str(run), "--data", str(photos), "--effort", "low", "--method", "deep-compression")
+    found = []
+    for i, more in enumerate(((), ("--bits", "3", "--sparsity", "0.8", "--initialisation", "density"))):
+        done = said(capsys, *words, *more, "--out", str(tmp_path / f"{i}.sqz"))
+        assert list(done["stages"]) == ["original", "pruning", "shared weights", "Huffman coding"]
+        found.append(done)
+    sizes = list(found[1]["stages"].values())
+    assert (
+        sorted(sizes, reverse=True) == sizes
+    )  # with 8 bits the tables of shared values outweigh so few weights
+    assert found[1]["stages"]["pruning"] < 0.7 * found[0]["stages"]["pruning"]
+    assert found[1]["bytes"] < found[0]["bytes"]
+    capsys.readouterr()
+    assert main([*words, "--out", str(tmp_path / "2.sqz")]) == 0
+    assert "Huffman coding" in capsys.readouterr().out
+
+
 def test_mistakes_are_one_clear_line(
     run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +256,15 @@ def test_mistakes_are_one_clear_line(
         ((*given, "--coding", "zip"), "--coding zip"),
         ((*given, "--max-drop", "-1"), "--max-drop"),
         ((*given, "--method", "svd", "--max-drop", "1"), "--method svd"),
+        ((*given, "--method", "pruning", "--max-bytes", "9k"), "--method pruning: takes no --max-bytes"),
+        ((*given, "--sparsity", "0.5"), "--sparsity: not for --method best"),
+        ((*given, "--method", "pruning", "--sparsity", "1"), "--sparsity 1"),
+        ((*given, "--method", "deep-compression", "--bits", "9"), "--bits 9"),
+        ((*given, "--method", "deep-compression", "--initialisation", "x"), "--initialisation x"),
+        ((*given, "--method", "svd", "--energy", "0"), "--energy 0"),
+        ((*given, "--preparation", "imagenet"), "carries its own"),
+        (("compress", str(run), "--out", "/proc/a.sqz"), "cannot be written"),
+        (("compress", str(run), "--out", str(tmp_path / "a.txt")), "end its name in .sqz"),
         (("compress", str(run), "--out", str(file), "--max-drop", "1"), "--data"),
         (("compress", str(run), "--out", str(file), "--data", str(one)), "one"),
         (("compress", str(run), "--out", str(file), "--data", str(tmp_path / "empty")), "empty"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from squeezekit.data import picture
-from squeezekit.data.picture import PictureError, decode
+from squeezekit.data.picture import PictureError, decode, open_picture
 
 RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))  # 64 × 48
 
@@ -189,6 +190,35 @@ def test_bombs_are_not_decoded(side, limit, monkeypatch):
         warnings.simplefilter("error")
         with pytest.raises(PictureError, match="x: too large"):
             decode(bomb(side), "x")
+
+
+def test_pillows_own_refusal_is_told_in_our_words(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(PictureError) as caught:
+        decode(saved(COLOURS), "x")
+    assert str(caught.value) == "x: too large (more than 178 million pixels)"
+
+
+def test_what_has_no_end_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", "/dev/zero", tmp_path):
+        with pytest.raises(PictureError, match=f"^{path}: not a file"):
+            open_picture(path)
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(700 << 20)
+    with pytest.raises(PictureError, match="larger than 256 MB"):
+        open_picture(tmp_path / "sparse.png")
+    with pytest.raises(PictureError, match=r"none\.png: cannot be read"):
+        open_picture(tmp_path / "none.png")
+
+
+def test_what_comes_otherwise_than_from_a_file_has_the_same_limit(monkeypatch):
+    data = saved(COLOURS)
+    assert open_picture(data)[1].size == open_picture(io.BytesIO(data))[1].size == (64, 48)
+    monkeypatch.setattr(picture, "MAX_BYTES", len(data) - 1)
+    for given_as in (data, io.BytesIO(data)):
+        with pytest.raises(PictureError, match=r"^picture 1: larger than"):
+            open_picture(given_as)
 
 
 def test_large_pictures_below_the_limit_pass(monkeypatch):

@@ -276,6 +276,12 @@ def test_a_url_is_read_in_pieces(shards: Path) -> None:
 def test_places_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such files"):
         open_pictures(f"{tmp_path}/*.tar")
+    pytest.importorskip("aiohttp")
+    refused = (
+        r"^http://127.0.0.1:1/0000.tar: cannot be reached \(connection refused; check the address .* again\)$"
+    )
+    with pytest.raises(UserError, match=refused):
+        open_pictures("http://127.0.0.1:1/{0000..0003}.tar")
     with pytest.raises(UserError, match=r"^nosuch://x/.*nosuch") as caught:
         open_pictures("nosuch://x/{0..1}.tar")
     assert "\n" not in str(caught.value)

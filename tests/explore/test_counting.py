@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squeezekit.errors import UserError
-from squeezekit.explore.counting import count, layers
+from squeezekit.explore.counting import built, count, layers
 from squeezekit.explore.design import Design
 from squeezekit.graph.cost import cost
 from squeezekit.graph.from_torch import from_torch
@@ -106,3 +106,14 @@ def test_a_network_too_deep_for_its_pictures_is_told() -> None:
 def test_only_families_are_counted() -> None:
     with pytest.raises(UserError, match="alexnet: cannot be explored"):
         count(Design.of("alexnet", 224), "ab", 3)
+
+
+def test_designs_whose_filters_round_to_the_same_are_built_alike() -> None:
+    def of(**changed: Any) -> Any:
+        chosen = {"base_e": 16, "incr_e": 0, "fires": 3, "pools": (1,), "pct_3x3": 0.1, **changed}
+        return built(Design.of("squeezenet", 32, **chosen))
+
+    assert of() == of(pct_3x3=0.15) is not None  # 2 of 16 filters either way
+    others = [of(pct_3x3=0.2), of(bypass="simple"), of(pools=(2,)), of(fires=4), of(stem="standard")]
+    assert len({of(), *others}) == 6
+    assert built(Design.of("squeezenet", 8, stem="standard", pools=(1, 2, 3))) is None

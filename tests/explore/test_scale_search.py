@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from squeezekit.cli import scale
 from squeezekit.errors import UserError
 from squeezekit.explore.design import Design
 from squeezekit.explore.scale_search import Search, Settings, grid, read_bases
@@ -120,7 +122,20 @@ def test_equal_networks_are_trained_once(short: ShortTraining, tmp_path: Path) -
     assert len(designs) == len(set(designs))
 
 
-@pytest.mark.parametrize(("settings", "text"), [({"phi": 0}, "--phi 0"), ({"seeds": 0}, "--seeds 0")])
-def test_settings_that_make_no_search(settings: dict[str, int], text: str) -> None:
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"phi": 0}, "--phi 0"),
+        ({"seeds": 0}, "--seeds 0"),
+        ({"epochs": -1}, "--epochs -1: must be more than 0"),
+        ({"epochs": 0}, "--epochs 0: must be more than 0"),
+    ],
+)
+def test_settings_that_make_no_search(settings: dict[str, Any], text: str) -> None:
     with pytest.raises(UserError, match=text):
         Settings(**settings)
+
+
+def test_no_epochs_are_not_the_default(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--epochs 0: must be more than 0"):
+        scale.search("squeezenet", "digits", tmp_path, epochs=0)

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from squeezekit.errors import UserError
 from squeezekit.explore import search as searching
-from squeezekit.explore.budget import parse_budget
+from squeezekit.explore.budget import Budget, parse_budget
+from squeezekit.explore.counting import built
 from squeezekit.explore.design import Design
 from squeezekit.explore.explore import Exploration, explore
 from squeezekit.explore.objective import parse_objective
@@ -71,6 +72,17 @@ def test_every_design_meets_the_budget_and_is_another(first: Search) -> None:
     assert all(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials)
     assert all(parse_budget(BUDGET).holds(t.user_attrs["costs"]) for t in trials)
     assert len({str(t.user_attrs["design"]) for t in trials}) == 4
+
+
+def test_no_network_is_proposed_twice(digits: ShortTraining, tmp_path: Path) -> None:
+    """So few bytes leave seven networks; most of their parameters round to the same."""
+    search = make(digits, tmp_path, budget="bytes<=1k", sampler="random", epochs=1)
+    networks = []
+    for _ in range(7):
+        trial = search.study.ask()
+        networks.append(built(search.space.design(search._suggested(trial))))
+        search.study.tell(trial, 0.5)
+    assert len(set(networks)) == len(networks)
 
 
 def test_a_trial_repeats_itself_from_its_seed(first: Search, digits: ShortTraining) -> None:
@@ -163,6 +175,7 @@ def test_a_study_made_for_something_else_is_told_and_left_alone(
     for changed, words in (
         ({"space": "mobilenet"}, "made for space squeezenet, not mobilenet"),
         ({"data": "y"}, "made for other pictures"),
+        ({"data": "y", "budget": "bytes<=20k,macs<=2M", "size": 16}, "made for other pictures"),
         ({"seed": 4}, "made for seed 3, not 4"),
     ):
         with pytest.raises(UserError, match=words):
@@ -202,6 +215,20 @@ def test_the_front_is_what_nothing_beats() -> None:
     ]
     assert [r.number for r in front(rows, ("bytes", "macs"))] == [0, 4, 1, 2]
     assert [r.number for r in front(rows, ("bytes",))] == [0, 4, 1]
+
+
+def test_a_bound_that_nobody_asked_for_does_not_count_for_the_front() -> None:
+    rows = [row(0, 0.9, bytes=50, macs=9), row(1, 0.8, bytes=60, macs=8)]
+    bounds = (("bytes", 100.0), ("macs", 10.0))
+
+    def ahead(objective: str, budget: Budget) -> list[int]:
+        return [r.number for r in Results(parse_objective(objective, 5.0), budget, rows).front]
+
+    assert ahead("accuracy", Budget(bounds, added=("macs",))) == [0]
+    assert ahead("accuracy", Budget(bounds[1:], added=("macs",))) == [0]
+    assert ahead("accuracy", Budget(bounds)) == [0, 1]
+    assert ahead("accuracy,macs", Budget(bounds, added=("macs",))) == [0, 1]
+    assert ahead("mnasnet", Budget(bounds, added=("macs",))) == [0, 1]
 
 
 def judged(accuracy: Callable[[dict[str, Any]], float]) -> Results:
@@ -287,6 +314,7 @@ def test_a_search_leaves_page_table_and_pictures(explored: Exploration) -> None:
             r"postgresql://me:\*\*\*@127.0.0.1:1/x: (the storage cannot be used|needs psycopg)",
         ),
         ({"bits": 0.0}, "--bits"),
+        ({"study": ""}, "--study '': expected a name"),
     ],
 )
 def test_bad_input_is_one_clear_line(tmp_path: Path, asked: dict[str, Any], told: str) -> None:

@@ -99,6 +99,32 @@ def test_bounds_that_exclude_each_other_are_told_together() -> None:
         possible(space, parse_budget("macs<=50,ram<=60"), opposed)
 
 
+def test_all_impossible_bounds_are_told_with_what_can_be_met_together() -> None:
+    space = Space("squeezenet", 32)
+
+    def opposed(parameters: dict[str, Any]) -> dict[str, float]:
+        wide = float(parameters["squeezenet.base_e"])
+        return {
+            "bytes": 900 + wide,
+            "macs": 1000.0 + parameters["squeezenet.fires"],
+            "ram": 600 - wide,  # rises as bytes fall
+        }
+
+    with pytest.raises(UserError, match=r"bytes and macs are impossible, .* are 916 and 1,003 ") as error:
+        possible(space, parse_budget("bytes<=900,macs<=1000,ram<=400"), opposed)
+    nearest = parse_budget(str(error.value).rpartition("nearest that can be met: ")[2].rstrip(")"))
+    assert nearest.names == ("bytes", "macs", "ram")
+    assert nearest.holds(opposed(possible(space, nearest, opposed)))
+
+
+def test_a_bound_that_nobody_asked_for_is_not_quoted() -> None:
+    space = Space("squeezenet", 32)
+    budget = Budget((("bytes", 100.0), ("macs", 5e9)), added=("macs",))
+    with pytest.raises(UserError, match=r"^--budget bytes<=100: bytes is impossible") as error:
+        possible(space, budget, costs(space))
+    assert "macs" not in str(error.value)
+
+
 def test_halving_with_accuracy_alone_keeps_the_best_half() -> None:
     rivals = [(a / 10, ()) for a in range(10)]
     kept = [a for a in range(10) if goes_on(a / 10, (), [r for r in rivals if r[0] != a / 10])]

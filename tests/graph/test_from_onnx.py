@@ -239,7 +239,7 @@ def test_a_softmax_at_the_end_is_left_out(make: Make, pictures: Any) -> None:
 
 def test_the_size_of_a_picture(make: Make) -> None:
     path = make([node("Relu", "x")], shape=("n", 3, "h", "w"))
-    with pytest.raises(UserError, match=r"leaves the picture's size open \(add --input SIZE\)"):
+    with pytest.raises(UserError, match=r"leaves the picture's size open \(cost: --input SIZE"):
         from_onnx(path)
     assert from_onnx(path, 20).input.shape == (3, 20, 20)
     with pytest.raises(UserError, match=r"y \(conv\): its input of 2 × 2 is too small for a window of 3 × 3"):

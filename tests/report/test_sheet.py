@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from squeezekit.errors import UserError
+from squeezekit.report import style
 from squeezekit.report.prediction import Prediction, as_image, thumbnail
 from squeezekit.report.sheet import prediction_sheet, save_prediction_sheet, sheet_format
-from squeezekit.report.style import LIGHT
+from squeezekit.report.style import LIGHT, drawable, font_for
 
 GREEN, RED = (tuple(bytes.fromhex(colour[1:])) for colour in (LIGHT.right, LIGHT.wrong))
 
@@ -80,6 +81,22 @@ def test_names_of_any_length_and_kind_stay_in_the_card() -> None:
             tuple(bytes.fromhex(colour[1:])) for colour in (LIGHT.surface, LIGHT.background, LIGHT.line)
         }
     )
+
+
+def test_what_no_font_draws_is_written_in_code_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two names in such a script were rows of the same boxes."""
+    monkeypatch.setattr(style, "_fonts", lambda size: (style._own_font(size),))  # as where none is installed
+    assert drawable("ant 蚂蚁 मैं", 19) == r"ant \u8682\u8681 \u092e\u0948\u0902"
+    for name in ("蚂蚁", "蜜蜂"):
+        assert font_for(drawable(name, 19), 19) is style._own_font(19)
+    one, other = (prediction_sheet([item(top=[(name, 1.0)])]) for name in ("蚂蚁", "蜜蜂"))
+    assert one.tobytes() != other.tobytes()
+
+
+def test_what_a_font_draws_is_left_as_it_is() -> None:
+    assert drawable("ant", 19) == "ant"
+    if any("DejaVu" in str(font.getname()[0]) for font in style._fonts(19)):  # type: ignore[union-attr]
+        assert drawable("кот ü", 19) == "кот ü"
 
 
 def test_probabilities_out_of_range_do_no_harm() -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from squeezekit.data.preparation import Preparation
+from squeezekit.data.preparation import IMAGENET, Preparation
 from squeezekit.errors import UserError
 from squeezekit.format import Model, write
 from squeezekit.graph import Graph, Node, Tensor
+from squeezekit.graph.from_torch import from_torch
+from squeezekit.graph.to_torch import to_torch
+from squeezekit.models import create_model
 from squeezekit.train.classifier import load_classifier
 
 
-def onnx_file(path: Path, channels: int) -> Path:
+def onnx_file(path: Path, channels: int, sides: tuple[Any, Any] = (32, 32)) -> Path:
     """A mean over the picture and a linear layer, of three classes."""
     weight = numpy_helper.from_array(np.ones((3, channels), np.float32), "w")
     nodes = [
@@ -25,7 +30,7 @@ def onnx_file(path: Path, channels: int) -> Path:
         helper.make_node("Flatten", ["mean"], ["flat"]),
         helper.make_node("Gemm", ["flat", "w"], ["y"], transB=1),
     ]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, 32, 32])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, *sides])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])
     graph = helper.make_graph(nodes, "network", [x], [y], [weight])
     path.write_bytes(
@@ -85,3 +90,45 @@ def test_what_a_file_tells_of_its_training(tmp_path: Path) -> None:
     assert load_classifier(sqz_file(tmp_path / "b.sqz", None)).training is None
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
     assert classifier.logits(pixels).shape == (1, 2)
+
+
+def test_a_size_that_is_open_comes_with_the_preparation(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "open.onnx", 3, sides=("h", "w"))
+    with pytest.raises(UserError, match=r"open\.onnx: .*size open \(.*--preparation imagenet"):
+        load_classifier(path)
+    assert load_classifier(path, preparation="imagenet").preparation == IMAGENET
+    told = tmp_path / "preparation.json"
+    told.write_text(json.dumps(Preparation(40, mean=(1.0, 2.0, 3.0)).to_dict()))
+    assert load_classifier(path, preparation=told).preparation == Preparation(40, mean=(1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", r"p\.json: not JSON"),
+        ("[]", r"p\.json: preparation: \[\] is no table"),
+        (
+            json.dumps(Preparation(8, channel_order="L", mean=(0.0,), scale=(1.0,)).to_dict()),
+            "takes 3 x 8 x 8",
+        ),
+    ],
+)
+def test_a_preparation_that_is_none(tmp_path: Path, text: str, complaint: str) -> None:
+    told = tmp_path / "p.json"
+    told.write_text(text)
+    with pytest.raises(UserError, match=complaint):
+        load_classifier(onnx_file(tmp_path / "a.onnx", 3), preparation=told)
+
+
+def test_a_preparation_is_for_onnx(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="carries its own"):
+        load_classifier(sqz_file(tmp_path / "a.sqz", None), preparation="caffe")
+    with pytest.raises(UserError, match=r"--preparation missing\.json: cannot be read"):
+        load_classifier(onnx_file(tmp_path / "a.onnx", 3), preparation="missing.json")
+
+
+def test_a_network_with_pools_can_be_copied(tmp_path: Path) -> None:
+    network = create_model("squeezenet1_1", 3, stem="small", norm=True).eval()
+    module = to_torch(from_torch(network, (3, 32, 32)))
+    x = torch.rand(1, 3, 32, 32)
+    assert torch.equal(copy.deepcopy(module)(x), module(x))

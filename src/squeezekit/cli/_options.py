@@ -11,12 +11,19 @@ import typer
 
 from squeezekit.errors import UserError
 
-__all__ = ["Classes", "Mirror", "Plot", "Weights", "metaparameters"]
+__all__ = ["Classes", "Mirror", "Plot", "Preparation", "Weights", "metaparameters"]
 
 Classes = Annotated[
     Path | None, typer.Option(help="CSV (index, synset, name) for a weight file without class names.")
 ]
 Weights = Annotated[str | None, typer.Option(help="Weights for a network's name: a file, or 'imagenet'.")]
+Preparation = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Of the pictures for an .onnx: imagenet, caffe, or a JSON file of its fields.",
+    ),
+]
 Mirror = Annotated[
     bool, typer.Option("--mirror", help="Average with the mirror image's answers: twice the work.")
 ]

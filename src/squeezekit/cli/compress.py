@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from squeezekit.cli._options import Classes, Weights
+from squeezekit.cli._options import Classes, Preparation, Weights
 from squeezekit.cli._output import only_json, print_json, results, save_figure, warn
 
 EXAMPLE = """\
@@ -15,7 +15,7 @@ squeezekit compress run/ --data photos/ --out model.sqz --max-bytes 100k
 squeezekit compress squeezenet.net --classes names.csv --data photos/ --out model.sqz
 squeezekit compress network.onnx --data photos/ --out model.sqz --max-drop 0.5
 squeezekit compress run/ --data photos/ --out sizes/ --sweep
-squeezekit compress run/ --data photos/ --out model.sqz --method deep-compression
+squeezekit compress run/ --data photos/ --out model.sqz --method deep-compression --bits 5
 """
 
 
@@ -30,7 +30,8 @@ def compress(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="DATA", help="Pictures of the kind: a folder, .zip or .tar. Labels are not needed."
+            metavar="DATA",
+            help="Pictures of the kind: a folder, .zip or .tar, with class folders or without.",
         ),
     ] = None,
     method: Annotated[str, typer.Option(help="best, deep-compression, pruning or svd.")] = "best",
@@ -44,12 +45,25 @@ def compress(
             "--sweep", help="Try a row of sizes: a table, a plot, and every file if --out is a folder."
         ),
     ] = False,
+    sparsity: Annotated[
+        float | None, typer.Option(help="Share of weights to be zero (pruning, deep-compression).")
+    ] = None,
+    bits: Annotated[
+        int | None, typer.Option(help="Of the shared values of a layer (deep-compression).")
+    ] = None,
+    initialisation: Annotated[
+        str | None, typer.Option(help="Of k-means: linear, density or random (deep-compression).")
+    ] = None,
+    energy: Annotated[
+        float | None, typer.Option(help="Share of a layer's sum of squares to keep (svd).")
+    ] = None,
     effort: Annotated[str, typer.Option(help="low, default or high.")] = "default",
     coding: Annotated[
         str, typer.Option(help="range (smaller) or huffman (a few times quicker to open).")
     ] = "range",
     classes: Classes = None,
     weights: Weights = None,
+    preparation: Preparation = None,
     pictures: Annotated[int, typer.Option(min=1, help="To calibrate on, at most.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of pictures and of the method.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -74,10 +88,15 @@ def compress(
             max_bytes=limit,
             max_drop=max_drop,
             sweep=sweep,
+            sparsity=sparsity,
+            bits=bits,
+            initialisation=initialisation,  # type: ignore[arg-type]
+            energy=energy,
             effort=effort,
             coding=coding,  # type: ignore[arg-type]
             classes=classes,
             weights=weights,
+            preparation=preparation,
             most_pictures=pictures,
             seed=seed,
             warn=warn,
@@ -91,10 +110,12 @@ def compress(
     if as_json:
         print_json({"model": model, "data": data, **done.to_dict()})
         return
-    from squeezekit.report.compression import compression_table, tried_table
+    from squeezekit.report.compression import compression_table, stages_table, tried_table
 
     console = results()
     console.print(compression_table(model, done.to_dict()))
+    if done.stages is not None:
+        console.print(stages_table(done.stages))
     if len(done.attempts) > 1:
         console.print(tried_table(done.attempts))
     if sweep:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from squeezekit.cli._options import Classes, Mirror, Weights
+from squeezekit.cli._options import Classes, Mirror, Preparation, Weights
 from squeezekit.cli._output import only_json, print_json, progress, results, warn
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def evaluate(
         str | None, typer.Option(metavar="MODEL2", help="A second model, to compare answers.")
     ] = None,
     weights: Weights = None,
+    preparation: Preparation = None,
     split: Annotated[str, typer.Option(help="auto, train, val, test or all.")] = "auto",
     mirror: Mirror = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 32,
@@ -55,6 +56,7 @@ def evaluate(
             classes=classes,
             against=against,
             weights=weights,
+            preparation=preparation,
             split=split,  # type: ignore[arg-type]
             mirror=mirror,
             batch_size=batch_size,

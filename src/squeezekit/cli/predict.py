@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from squeezekit.cli._options import Classes, Mirror, Weights
+from squeezekit.cli._options import Classes, Mirror, Preparation, Weights
 from squeezekit.cli._output import note, only_json, print_json, progress, results, warn
 from squeezekit.errors import UserError
 
@@ -37,6 +37,7 @@ def predict(
     ] = None,
     classes: Classes = None,
     weights: Weights = None,
+    preparation: Preparation = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what is on pictures: the most probable classes with their probabilities.
@@ -54,7 +55,7 @@ def predict(
     from squeezekit.train.predict import predict as classify
 
     with only_json(as_json):
-        classifier = load(model, classes=classes, weights=weights)
+        classifier = load(model, classes=classes, weights=weights, preparation=preparation)
         names = list(find(pictures))
         broken: list[str] = []
 

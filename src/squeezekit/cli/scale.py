@@ -167,7 +167,7 @@ def search(
         phi=phi,
         alphas=_numbers("--alphas", alphas) or ((1.0, 1.2, 1.4, 2.0) if quick else ALPHAS),
         betas=_numbers("--betas", betas) or ((1.0, 1.1, 1.2, 1.4) if quick else BETAS),
-        epochs=epochs or (3.0 if quick else 8.0),
+        epochs=epochs if epochs is not None else 3.0 if quick else 8.0,
         seeds=seeds,
         seed=seed,
         pictures=pictures or (2000 if quick else None),

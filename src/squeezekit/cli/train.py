@@ -32,7 +32,10 @@ def train(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="modern (from scratch), finetune (with weights) or squeezenet (the authors')."),
+        typer.Option(
+            help="modern (from scratch), quick (fewer epochs, for vgg), "
+            "finetune (with weights) or squeezenet (the authors')."
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Start from this file, or 'imagenet' (downloads).")
@@ -44,7 +47,9 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     seed: Annotated[int, typer.Option(help="Of split, initial weights, order and augmentation.")] = 0,
     size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
-    augmentation: Annotated[str | None, typer.Option(help="Policy: none, light, medium, strong, …")] = None,
+    augmentation: Annotated[
+        str | None, typer.Option(help="none, shift, light, cutout, medium or strong.")
+    ] = None,
     val_fraction: Annotated[
         float | None,
         typer.Option(help="Share that chooses the best epoch. Default: 0.1, at most 2,000 pictures."),

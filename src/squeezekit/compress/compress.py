@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -33,6 +34,7 @@ from squeezekit.compress.learning import learn
 from squeezekit.compress.material import Material, gather, noise
 from squeezekit.compress.pruning import prune, prune_and_retrain
 from squeezekit.compress.retraining import retrain
+from squeezekit.compress.shared_weights import Initialisation
 from squeezekit.compress.svd import decompose, decompose_to_bytes
 from squeezekit.data.source import PictureSet, open_pictures
 from squeezekit.errors import UserError, suggest
@@ -95,6 +97,8 @@ class Compression:
     attempts : tuple of dict
         Every size that was tried on the way: bytes, the file where it was kept, and agreement, top1 and so on
         where they were measured, with a largest drop on the pictures that choose.
+    stages : dict of str to int or None
+        Of Deep Compression: bytes of all parameters after each stage, as the paper counts them.
     """
 
     out: str
@@ -111,6 +115,7 @@ class Compression:
     original_top5: float | None
     seconds: float
     attempts: tuple[dict[str, Any], ...] = ()
+    stages: dict[str, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for ``--json``."""
@@ -125,6 +130,7 @@ class _Try:
     graph: Graph
     price: float
     figures: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, int] | None = None
     file: Path | None = None
 
     def write(self, file: Path) -> None:
@@ -145,10 +151,15 @@ def compress(
     max_bytes: int | None = None,
     max_drop: float | None = None,
     sweep: bool = False,
+    sparsity: float | None = None,
+    bits: int | None = None,
+    initialisation: Initialisation | None = None,
+    energy: float | None = None,
     effort: str = "default",
     coding: Coding = "range",
     classes: str | Path | None = None,
     weights: str | Path | None = None,
+    preparation: str | Path | None = None,
     most_pictures: int = 500,
     seed: int = 0,
     console: Console | None = None,
@@ -175,6 +186,16 @@ def compress(
         pictures that judge chooses the size by it; the figures in the result are of the others.
     sweep : bool
         Try a row of sizes; they are in the result's `attempts`, which is of the largest that is allowed.
+    sparsity : float, optional
+        For pruning and Deep Compression: the share of weights that shall be zero, 0.7 and 0.6 by default; a
+        network that is pruned already stays as it is.
+    bits : int, optional
+        For Deep Compression: of the shared values of each layer; by default 8 for convolutions, 5 for linear
+        layers.
+    initialisation : {"linear", "density", "random"}, optional
+        For Deep Compression: where k-means begins.
+    energy : float, optional
+        For SVD: the share of each layer's sum of squares that is kept, 0.95 by default.
     effort : {"low", "default", "high"}
         On two cores minutes; a quarter of an hour; up to an hour. "low" learns nothing from the pictures.
     coding : {"range", "huffman"}
@@ -183,6 +204,8 @@ def compress(
         A table of class names for a weight file that carries none.
     weights : path, optional
         For an architecture's name.
+    preparation : path or name, optional
+        For an ``.onnx``, as :func:`squeezekit.load_classifier` takes it.
     most_pictures : int
         To calibrate on, at most.
     seed : int
@@ -200,16 +223,19 @@ def compress(
     started = time.perf_counter()
     out = Path(out)
     _check(method, max_bytes, max_drop, effort, coding, out, sweep)
+    settings = _settings(method, sparsity, bits, initialisation, energy)
     classifier = (
-        model if isinstance(model, Classifier) else load_classifier(model, classes=classes, weights=weights)
+        model
+        if isinstance(model, Classifier)
+        else load_classifier(model, classes=classes, weights=weights, preparation=preparation)
     )
     if isinstance(classifier, IntegerClassifier):
         raise UserError(f"{model}: is an int8 file already (compress the network that it was made from)")
-    pictures = data if isinstance(data, PictureSet) or data is None else open_pictures(data)
+    pictures = data if isinstance(data, PictureSet) or data is None else open_pictures(data, labelled=False)
     size = classifier.preparation.size
     network = copy.deepcopy(classifier.network).cpu()  # the one that was given stays on its device
     graph = from_torch(network, (classifier.preparation.channels, size, size))
-    work = _Work(classifier, graph, method, effort, coding, seed, console)
+    work = _Work(classifier, graph, method, settings, effort, coding, seed, console)
     if pictures is None:
         if warn:
             warn(
@@ -252,6 +278,7 @@ def compress(
         original_top5=figures.get("original_top5"),
         seconds=time.perf_counter() - started,
         attempts=tuple(each.row() for each in sorted(tries, key=lambda t: len(t.content))),
+        stages=chosen.stages,
     )
 
 
@@ -276,16 +303,57 @@ def _check(
         raise UserError(f"--max-drop {max_drop}: must be 0 or more percentage points")
     if method != "best" and (max_drop is not None or sweep):
         raise UserError(f"--method {method}: takes no --max-drop and no --sweep (best does)")
-    if method == "deep-compression" and max_bytes is not None:
-        raise UserError("--method deep-compression: takes no --max-bytes (best does)")
+    if method in ("deep-compression", "pruning") and max_bytes is not None:
+        raise UserError(f"--method {method}: takes no --max-bytes (--sparsity, or --method best)")
     if out.is_dir() and not sweep:
         raise UserError(f"{out}: is a folder (name the file to write)")
     if not out.is_dir() and out.exists() and _is_folder(out, sweep):
         raise UserError(
             f"{out}: is a file, not a folder to write every size into (end a file's name in .sqz)"
         )
+    folder = _is_folder(out, sweep)
+    if not folder and out.suffix.lower() != ".sqz":
+        raise UserError(f"--out {out}: end its name in .sqz (by which other commands know what it is)")
     if not out.parent.exists():
         raise UserError(f"{out}: there is no folder {out.parent}")
+    try:  # now, not after a quarter of an hour
+        with tempfile.TemporaryFile(dir=out if out.is_dir() else out.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+
+
+#: The settings that each method takes.
+_SETTINGS = {
+    "best": (),
+    "svd": ("energy",),
+    "pruning": ("sparsity",),
+    "deep-compression": ("sparsity", "bits", "initialisation"),
+}
+
+
+def _settings(
+    method: str,
+    sparsity: float | None,
+    bits: int | None,
+    initialisation: str | None,
+    energy: float | None,
+) -> dict[str, Any]:
+    """Return the settings that were given, of which each is one that the method takes."""
+    given = {"sparsity": sparsity, "bits": bits, "initialisation": initialisation, "energy": energy}
+    for name, value in given.items():
+        if value is not None and name not in _SETTINGS[method]:
+            takers = " and ".join(each for each, takes in _SETTINGS.items() if name in takes)
+            raise UserError(f"--{name}: not for --method {method} (for {takers})")
+    if sparsity is not None and not 0 <= sparsity < 1:
+        raise UserError(f"--sparsity {sparsity:g}: must be a share from 0 to less than 1")
+    if energy is not None and not 0 < energy <= 1:
+        raise UserError(f"--energy {energy:g}: must be a share above 0, at most 1")
+    if bits is not None and not 1 <= bits <= 8:
+        raise UserError(f"--bits {bits}: must be from 1 to 8")
+    if initialisation is not None and initialisation not in get_args(Initialisation):
+        raise UserError(f"--initialisation {initialisation}: unknown ({', '.join(get_args(Initialisation))})")
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _is_folder(out: Path, sweep: bool) -> bool:
@@ -323,6 +391,7 @@ class _Work:
     classifier: Classifier
     graph: Graph
     method: str
+    settings: dict[str, Any]
     effort: str
     coding: Coding
     seed: int
@@ -485,30 +554,37 @@ class _Work:
         graph = at_rest(self.graph)
         seen = self.classifier.preparation.normalise(self.material.calibration)
         pictures = np.ascontiguousarray(seen.transpose(0, 3, 1, 2))
+        asked = dict(self.settings)
+        stages = None
         steps = 0 if not len(self.material.judges) else {"low": 0, "default": 200, "high": 1600}[self.effort]
         common: dict[str, Any] = {"teacher": graph, "steps": steps, "batch_size": 16, "seed": self.seed}
         with progress_bar(self.method, self.console) as advance:
             if self.method == "deep-compression":
                 sparse = np.mean([(node.dense("weight") == 0).mean() for node in layers(graph)]) > 0.3
-                made = deep_compress(
+                done = deep_compress(
                     graph,
-                    None if sparse else 0.6,
+                    asked.pop("sparsity", None if sparse else 0.6),
                     pictures if steps else None,
                     scope="global",
                     advance=advance,
+                    **asked,
                     **common,
-                ).graph
-            elif self.method == "pruning":
-                made = (
-                    prune_and_retrain(graph, 0.7, pictures, scope="global", advance=advance, **common)
-                    if steps
-                    else prune(graph, 0.7, "global")
                 )
+                made, stages = done.graph, done.stages
+            elif self.method == "pruning":
+                share = asked.get("sparsity", 0.7)
+                made = (
+                    prune_and_retrain(graph, share, pictures, scope="global", advance=advance, **common)
+                    if steps
+                    else prune(graph, share, "global")
+                )
+            elif max_bytes is None:
+                made = decompose(graph, asked.get("energy", 0.95))
             else:
-                made = decompose(graph, 0.95) if max_bytes is None else decompose_to_bytes(graph, max_bytes)
-                if steps:
-                    made = retrain(made, pictures, advance=advance, **common)
-        return [_Try(self.dumps(made), made, 0.0)]
+                made = decompose_to_bytes(graph, max_bytes)
+            if self.method == "svd" and steps:
+                made = retrain(made, pictures, advance=advance, **common)
+        return [_Try(self.dumps(made), made, 0.0, stages=stages)]
 
     # -- what all share
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from squeezekit.compress.rates import Rates, classes
+from squeezekit.errors import UserError
 
 __all__ = ["Rounded", "nearest_bits", "round_weights"]
 
@@ -80,6 +81,8 @@ def round_weights(
     """
     blocks, filters, n = weight.shape
     parts = importance.shape[0] != blocks
+    if not (torch.isfinite(moments).all() and torch.isfinite(weight).all()):
+        raise UserError("values between the layers are too large to calibrate by: not finite once squared")
     moments = _damped(moments)
     diagonal = moments.diagonal(dim1=1, dim2=2)
     # Inputs of the greatest energy first: what they leave over, others can still take up.

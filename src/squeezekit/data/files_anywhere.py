@@ -195,6 +195,23 @@ def _system(url: str) -> tuple[Any, str]:
     return system, path
 
 
+#: Errors of a place that was reached.
+_OF_THE_FILE = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what is behind a missing file: fsspec takes any that it cannot ask about for missing."""
+    behind = error.__cause__ if isinstance(error, FileNotFoundError) else None
+    return behind if isinstance(behind, Exception) and getattr(behind, "status", None) != 404 else error
+
+
+def _network(error: OSError) -> str:
+    """Say in the system's own words why a server was not reached."""
+    if error.errno is not None and error.errno > 0:  # those below are of name servers
+        return os.strerror(error.errno).lower()
+    return (error.strerror or str(error) or "no answer in time").splitlines()[0]
+
+
 class _Telling:
     """Turns whatever a file system raises into one line."""
 
@@ -207,6 +224,13 @@ class _Telling:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is None or isinstance(error, UserError) or not isinstance(error, Exception):
             return
+        if is_url(self.path):
+            error = _cause(error)
+            if isinstance(error, OSError) and not isinstance(error, _OF_THE_FILE):
+                raise UserError(
+                    f"{self.path}: cannot be reached ({_network(error)}; check the address and the network, "
+                    "then start the same command again)"
+                ) from error
         if isinstance(error, FileNotFoundError):
             raise UserError(f"{self.path}: no such file") from error
         reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from squeezekit.data.listing import Listing, ListingBuilder, is_hidden, is_picture_name
-from squeezekit.data.picture import MAX_BYTES, PictureError
+from squeezekit.data.picture import read_file
 from squeezekit.errors import UserError
 
 __all__ = ["FolderPlace"]
@@ -69,14 +69,7 @@ class FolderPlace:
     def read(self, listing: Listing, row: int) -> bytes:
         """Return a file's bytes."""
         path = listing.path(row)
-        try:
-            with open(os.path.join(self.root, path), "rb") as file:  # noqa: PTH118, PTH123
-                data = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise PictureError(f"{path}: cannot be read ({error.strerror})") from error
-        if len(data) > MAX_BYTES:
-            raise PictureError(f"{path}: larger than {MAX_BYTES >> 20} MB (no picture file is)")
-        return data
+        return read_file(os.path.join(self.root, path), path)  # noqa: PTH118
 
     def size(self, listing: Listing, row: int) -> int:
         """Return a file's length in bytes, 0 where it is not there."""

@@ -44,7 +44,9 @@ class Layout:
     prefix: str
 
 
-def understand(listing: Listing, name: str, *, may_be_wrapped: bool, min_classes: int = 2) -> Layout:
+def understand(
+    listing: Listing, name: str, *, may_be_wrapped: bool, min_classes: int = 2, labelled: bool = True
+) -> Layout:
     """Find classes and splits.
 
     Parameters
@@ -55,6 +57,8 @@ def understand(listing: Listing, name: str, *, may_be_wrapped: bool, min_classes
     may_be_wrapped : bool
         Whether one folder may lie around all classes: ``photos/cat/1.jpg`` in ``photos.zip``.
     min_classes : int
+    labelled : bool
+        Whether class folders are asked for: see :func:`squeezekit.data.source.open_pictures`.
 
     Raises
     ------
@@ -64,6 +68,9 @@ def understand(listing: Listing, name: str, *, may_be_wrapped: bool, min_classes
     """
     if not len(listing):
         raise UserError(f"{name}: no pictures found ({_EXPECTED})")
+    if not labelled and all(folder == "" for folder in _filled(listing)):
+        rows = _sorted_within_groups(listing, np.zeros(len(listing), np.int64))
+        return Layout(rows, np.zeros(len(rows), np.int32), ("",), {}, "")
     direct = np.bincount(listing.folder, minlength=len(listing.folders))
     counts = {folder: int(n) for folder, n in zip(listing.folders, direct, strict=True)}
     prefix = _wrapping_folder(counts) if may_be_wrapped else ""
@@ -86,6 +93,11 @@ def understand(listing: Listing, name: str, *, may_be_wrapped: bool, min_classes
     group = group[rows]
     positions = {s: np.flatnonzero(group // len(classes) == i) for i, s in enumerate(splits) if s}
     return Layout(rows, (group % len(classes)).astype(np.int32), classes, positions, prefix)
+
+
+def _filled(listing: Listing) -> list[str]:
+    """Return the folders that pictures lie in directly."""
+    return [listing.folders[i] for i in np.unique(listing.folder)]
 
 
 def _top(folder: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import warnings
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
@@ -18,7 +19,7 @@ from squeezekit.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture", "PictureError", "decode", "open_picture"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture", "PictureError", "decode", "open_picture", "read_file"]
 
 #: What stands for a picture: path, content, PIL image, uint8 array (H, W, 3), open binary file.
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | BinaryIO"
@@ -70,14 +71,9 @@ def open_picture(picture: Picture, number: int = 0) -> tuple[str, Image.Image]:
     name = f"picture {number + 1}"
     if isinstance(picture, (str, os.PathLike)):
         name = os.fspath(picture)
-        try:
-            with open(name, "rb") as file:  # noqa: PTH123 (as the user wrote it)
-                content = file.read()
-        except OSError as error:
-            raise PictureError(f"{name}: cannot be read: {error.strerror}") from error
-        return name, decode(content, name)
+        return name, decode(read_file(name, name), name)
     if isinstance(picture, bytes):
-        return name, decode(picture, name)
+        return name, decode(_not_too_long(picture, name), name)
     if isinstance(picture, Image.Image):
         stream = io.BytesIO()  # one way in: modes and rotation are seen to in one place
         picture.save(stream, "PNG" if picture.mode != "CMYK" else "TIFF", exif=picture.getexif())
@@ -94,7 +90,37 @@ def open_picture(picture: Picture, number: int = 0) -> tuple[str, Image.Image]:
         raise PictureError(
             f"{name}: {type(picture).__name__} is no picture (path, bytes, PIL image, uint8 array, file)"
         )
-    return str(getattr(picture, "name", name)), decode(picture.read(), name)
+    return str(getattr(picture, "name", name)), decode(_not_too_long(picture.read(), name), name)
+
+
+def read_file(path: str, name: str) -> bytes:
+    """Read a picture file.
+
+    Parameters
+    ----------
+    path : str
+    name : str
+        What errors call it.
+
+    Raises
+    ------
+    PictureError
+        It cannot be read, is no regular file, or larger than :data:`MAX_BYTES`.
+    """
+    try:
+        # A pipe or a device may never come to its end, or not even open.
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            raise PictureError(f"{name}: not a file (a folder, pipe or device)")
+        with open(path, "rb") as file:  # noqa: PTH123 (as the user wrote it)
+            return _not_too_long(file.read(MAX_BYTES + 1), name)
+    except OSError as error:
+        raise PictureError(f"{name}: cannot be read ({error.strerror})") from error
+
+
+def _not_too_long(data: bytes, name: str) -> bytes:
+    if len(data) > MAX_BYTES:
+        raise PictureError(f"{name}: larger than {MAX_BYTES >> 20} MB (no picture file is)")
+    return data
 
 
 def decode(data: bytes, name: str, *, at_least: int | None = None) -> Image.Image:
@@ -141,7 +167,7 @@ def decode(data: bytes, name: str, *, at_least: int | None = None) -> Image.Imag
     except UnidentifiedImageError as error:
         raise PictureError(f"{name}: not a picture that Pillow can read") from error
     except Image.DecompressionBombError as error:
-        raise PictureError(f"{name}: too large ({error})") from error
+        raise PictureError(f"{name}: too large (more than {MAX_PIXELS // 10**6} million pixels)") from error
     # Pillow's decoders meet damage with almost any exception: OSError, SyntaxError, struct.error, …
     except Exception as error:
         reason = str(error).strip() or type(error).__name__

@@ -136,7 +136,11 @@ class PictureSet:
 
 
 def open_pictures(
-    data: str | Path, *, min_classes: int = 2, progress: Callable[[int, int], None] | None = None
+    data: str | Path,
+    *,
+    min_classes: int = 2,
+    labelled: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> PictureSet:
     """Find the pictures of DATA.
 
@@ -149,6 +153,9 @@ def open_pictures(
         that name: write ``./digits``.
     min_classes : int
         1 lets a single class pass, for evaluation.
+    labelled : bool
+        False lets pictures pass that lie in a folder or an archive without any class folders: they are of one
+        class without a name.
     progress : callable, optional
         Called with (shards done, shards in all) where shards without an index must be looked through.
 
@@ -178,7 +185,9 @@ def open_pictures(
             f"(embedded sets: {', '.join(EMBEDDED)})"
         )
     listing = place.find()
-    layout = understand(listing, name, may_be_wrapped=place.may_be_wrapped, min_classes=min_classes)
+    layout = understand(
+        listing, name, may_be_wrapped=place.may_be_wrapped, min_classes=min_classes, labelled=labelled
+    )
     return PictureSet(
         name, layout.classes, layout.labels, layout.splits, place, listing.take(layout.rows), layout.prefix
     )

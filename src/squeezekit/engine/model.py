@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["FloatFileError", "Info", "Model", "Step", "load"]
 
 _MOST_THREADS = 256
+#: Bytes that a network may ask for: a file of some hundred bytes can declare pictures of any size, and no
+#: network this is made for takes a tenth of it.
+_MOST_MEMORY = 2**30
 _KEPT_ROOMS = 8  # for runs that go on at the same time
 
 
@@ -371,6 +374,11 @@ def _open(data: bytes, isa: int) -> tuple[NDArray[np.uint8], int]:
                 "(squeezekit evaluate runs it with PyTorch; squeezekit compress makes an int8 file)"
             )
         check(code)
+        wanted = needs.model + needs.open + needs.activations + needs.scratch
+        if wanted > _MOST_MEMORY:
+            raise UserError(
+                f"asks for {wanted / 1e9:,.1f} GB of memory (at most {_MOST_MEMORY / 1e9:.1f} GB are given)"
+            )
         memory, more = aligned(needs.model), aligned(needs.open)
         code = engine.sqz_open(
             byref(model), memory.ctypes.data, memory.size, plan.ctypes.data, more.ctypes.data, more.size

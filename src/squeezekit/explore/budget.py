@@ -32,6 +32,8 @@ class Budget:
     ----------
     bounds : tuple of (str, float)
         A metric of :data:`METRICS` and the most that it may be: bytes, numbers, or for latency seconds.
+    added : tuple of str
+        Those that nobody asked for: they bound the search, and say nothing about what matters.
 
     Examples
     --------
@@ -40,6 +42,7 @@ class Budget:
     """
 
     bounds: tuple[tuple[str, float], ...] = ()
+    added: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return ",".join(f"{name}<={written(name, limit)}" for name, limit in self.bounds)
@@ -48,6 +51,11 @@ class Budget:
     def names(self) -> tuple[str, ...]:
         """The metrics that are bounded."""
         return tuple(name for name, _ in self.bounds)
+
+    @property
+    def asked(self) -> Budget:
+        """The bounds that somebody asked for."""
+        return Budget(tuple(bound for bound in self.bounds if bound[0] not in self.added))
 
     def excess(self, costs: Mapping[str, float]) -> dict[str, float]:
         """Return by how much the bounds are broken: cost over limit, of those among `costs` that are."""

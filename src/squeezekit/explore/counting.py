@@ -9,8 +9,9 @@ networks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from squeezekit.models.mobilenet_v2 import BODY as MOBILENET_V2
 from squeezekit.models.registry import model_spec
 from squeezekit.models.squeezenet import stretched
 
-__all__ = ["BITS_A_WEIGHT", "FAMILIES", "Count", "count", "layers", "sums"]
+__all__ = ["BITS_A_WEIGHT", "FAMILIES", "Count", "built", "count", "layers", "sums"]
 
 #: Bits that a weight takes in a file: what `compress` reaches where no size is asked of it, as small as it
 #: gets before answers change. Measured: 2.4 for SqueezeNet v1.0 on ImageNet (docs/benchmarks.md, 370,516
@@ -105,6 +106,25 @@ def sums(
     return _layers(design, len(names), channels).sums(names, bits)
 
 
+@lru_cache(maxsize=10_000)
+def built(design: Design) -> Hashable:
+    """Return what is built of a design, equal where all layers are; None where it cannot be built.
+
+    Batch norm and dropout are not in it: a search leaves them alone.
+
+    Examples
+    --------
+    >>> one, other, wider = (Design.of("mobilenet_v1", 32, width_mult=width) for width in (0.12, 0.1201, 0.5))
+    >>> built(one) == built(other), built(one) == built(wider)
+    (True, False)
+    """
+    try:
+        made = _layers(design, classes=2, channels=3)  # the data's, and so the same for all
+    except UserError:
+        return None
+    return design.model, design.size, made.key()
+
+
 def layers(design: Design, classes: int, channels: int) -> Graph:
     """Return the graph that would run, its weights hollow.
 
@@ -138,6 +158,10 @@ class _Layers:
             for name, op, inputs, attributes, weight in self._nodes
         )
         return Graph(self._input, tuple(nodes), self._nodes[-1][0])
+
+    def key(self) -> Hashable:
+        nodes = self._nodes
+        return tuple((n, op, x, tuple(sorted(a.items())), w, self._channels[n]) for n, op, x, a, w in nodes)
 
     def sums(self, classes: tuple[str, ...], bits: float) -> dict[str, int]:
         bits = self._weights * bits + self._outputs * BITS_A_CHANNEL

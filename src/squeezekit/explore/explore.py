@@ -130,6 +130,8 @@ def explore(
                         ("heartbeat", heartbeat), ("size", size)):  # fmt: skip
         if value is not None and not value > 0:  # nor is nan
             raise UserError(f"--{name} {value}: must be more than 0")
+    if not study.strip():
+        raise UserError(f"--study {study!r}: expected a name")
     if not 0.1 <= bits <= 8:
         raise UserError(f"--bits {bits}: must be from 0.1 to 8")
     if trials is None and minutes is None:
@@ -147,7 +149,7 @@ def explore(
     side = size or short.size
     if "macs" not in bounds:
         most = max(MACS_A_PIXEL * side * side, 4 * (aim.target or 0))
-        asked = Budget((*asked.bounds, ("macs", float(most))))
+        asked = Budget((*asked.bounds, ("macs", float(most))), added=("macs",))
     settings = Settings(
         space=space,
         objective=str(aim),

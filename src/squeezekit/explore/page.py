@@ -44,7 +44,7 @@ def write_page(out: Path, results: Results, data: str, settings: Settings) -> No
             for row in results.rows
         ],
         costs={name: METRICS[name] for name in costs},
-        bounds=dict(results.budget.bounds),
+        bounds=dict(results.budget.asked.bounds),
         importance=results.importance(),
         slices=_slices(results),
         designs=[_design(row, data, out, settings, results) for row in shown],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,35 +36,56 @@ def possible(space: Space, budget: Budget, costs: Costs, seed: int = 0) -> Param
     Raises
     ------
     UserError
-        No design meets it. Says which bound is impossible and the nearest that can be met; where each alone
-        can, the nearest that can be met together.
+        No design meets it. Says which bounds are impossible alone, or that they are together, and the nearest
+        that can be met together.
     """
-
-    def worst(found: Mapping[str, float]) -> float:
-        return max((found[name] / limit for name, limit in budget.bounds), default=0.0)
-
     rng = np.random.default_rng(seed)
     for _ in range(_DRAWS):
         drawn = space.random(rng)
-        if (found := costs(drawn)) is not None and worst(found) <= 1:
+        if (found := costs(drawn)) is not None and budget.holds(found):
             return drawn
-    for name, limit in budget.bounds:
+    lowest: dict[str, float] = {}
+    for name in budget.names:
         # As a default: each turn's own metric.
-        _, lowest = least(space, costs, lambda found, name=name: found[name])  # type: ignore[misc]
-        if lowest[name] > limit:
-            raise UserError(
-                f"--budget {budget}: {name} is impossible, the least in the space {space.name} at "
-                f"{space.size} px is {lowest[name]:,.0f} (nearest that can be met: "
-                f"{name}<={math.ceil(lowest[name])})"
-            )
-    parameters, nearest = least(space, costs, worst)
-    if worst(nearest) > 1:
-        bounds = ",".join(f"{n}<={math.ceil(max(limit, nearest[n]))}" for n, limit in budget.bounds)
-        raise UserError(
-            f"--budget {budget}: no design in the space {space.name} at {space.size} px meets "
-            f"{' and '.join(budget.names)} together (nearest that can be met: {bounds})"
-        )
-    return parameters
+        _, found = least(space, costs, lambda found, name=name: found[name])  # type: ignore[misc]
+        lowest[name] = found[name]
+    limits = {n: limit if lowest[n] <= limit else math.ceil(lowest[n]) for n, limit in budget.bounds}
+    parameters, limits = _together(space, costs, limits)
+    if all(limits[name] <= limit for name, limit in budget.bounds):
+        return parameters
+    alone = [name for name, limit in budget.bounds if lowest[name] > limit]
+    where = f"in the space {space.name} at {space.size} px"
+    if alone:
+        are, they = ("is", "is") if len(alone) == 1 else ("are", "are")
+        numbers = _listed([f"{lowest[name]:,.0f}" for name in alone])
+        told = f"{_listed(alone)} {are} impossible, the least {where} {they} {numbers}"
+    else:
+        told = f"no design {where} meets {_listed(budget.names)} together"
+    # A bound that was added is named only where it stands in the way: then another has to be given.
+    shown = [n for n, limit in budget.bounds if n not in budget.added or limits[n] > limit]
+    nearest = ",".join(f"{name}<={math.ceil(limits[name])}" for name in shown)
+    raise UserError(f"--budget {budget.asked}: {told} (nearest that can be met: {nearest})")
+
+
+def _together(space: Space, costs: Costs, limits: Mapping[str, float]) -> tuple[Parameters, dict[str, float]]:
+    """Find a design within limits, raising them as far as has to be.
+
+    Until a search that begins with these very limits ends within them: it is what the user's next one does.
+    """
+    limits = dict(limits)
+    while True:
+
+        def worst(found: Mapping[str, float], limits: dict[str, float] = limits) -> float:
+            return max((found[name] / limit for name, limit in limits.items()), default=0.0)
+
+        parameters, nearest = least(space, costs, worst)
+        if worst(nearest) <= 1:
+            return parameters, limits
+        limits = {n: limit if nearest[n] <= limit else math.ceil(nearest[n]) for n, limit in limits.items()}
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def least(

@@ -164,7 +164,8 @@ class Results:
     @property
     def front(self) -> list[Row]:
         """The Pareto front of accuracy against the costs that are asked about: bytes, if none is."""
-        asked = dict.fromkeys((*self.objective.costs, *self.budget.names))
+        product = ("macs",) if self.objective.target else ()  # MnasNet's
+        asked = dict.fromkeys((*self.objective.costs, *product, *self.budget.asked.names))
         return front(self.whole, tuple(asked) or ("bytes",))
 
     def importance(self) -> dict[str, float]:

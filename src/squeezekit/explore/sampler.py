@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.trial import FrozenTrial, TrialState
 
 from squeezekit.errors import UserError, suggest
+from squeezekit.explore.design import Design
 from squeezekit.explore.space import Space
 
 __all__ = ["SAMPLERS", "WithinBudget"]
@@ -48,6 +49,8 @@ class WithinBudget(BaseSampler):
         Whether a design of these parameters meets the budget.
     known
         Parameters of a design that does.
+    built
+        What becomes of a design: those for which it is equal are one.
 
     Raises
     ------
@@ -56,11 +59,18 @@ class WithinBudget(BaseSampler):
     """
 
     def __init__(
-        self, kind: str, space: Space, seed: int, fits: Callable[[Parameters], bool], known: Parameters
+        self,
+        kind: str,
+        space: Space,
+        seed: int,
+        fits: Callable[[Parameters], bool],
+        known: Parameters,
+        built: Callable[[Design], Hashable],
     ) -> None:
         if kind not in SAMPLERS:
             raise UserError(f"--sampler {kind}: unknown{suggest(kind, SAMPLERS)} ({', '.join(SAMPLERS)})")
         self._kind, self._space, self._seed, self._fits, self._known = kind, space, seed, fits, known
+        self._built = built
         self._inner: BaseSampler = RandomSampler(seed=seed)
         self._rng = np.random.default_rng(seed)
 
@@ -89,7 +99,7 @@ class WithinBudget(BaseSampler):
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
         trials = study.get_trials(deepcopy=False, states=states)
         tried = {
-            self._space.design(each.params)
+            self._built(self._space.design(each.params))
             for each in trials
             if each.number != trial.number and self._complete(each.params)
         }
@@ -97,7 +107,7 @@ class WithinBudget(BaseSampler):
         given = dict(trial.params)  # of a trial whose worker died while it asked
 
         def good(parameters: Parameters) -> bool:
-            return self._space.design(parameters) not in tried and self._fits(parameters)
+            return self._built(self._space.design(parameters)) not in tried and self._fits(parameters)
 
         if self._kind != "random" and len(trials) > STARTUP:
             for _ in range(_PROPOSALS):
@@ -108,9 +118,14 @@ class WithinBudget(BaseSampler):
         for _ in range(_DRAWS):
             if good(drawn := self._space.random(self._rng, given)):
                 return drawn
-        for _ in range(_NEIGHBOURS):
-            if not given and good(near := self._near(fitting)):
+        for _ in range(0 if given else _NEIGHBOURS):
+            near = self._near(fitting)
+            if good(near):
                 return near
+            if (
+                self._built(self._space.design(near)) in tried
+            ):  # and so it fits, in other words: go on from it
+                fitting.append(near)
         return self._known  # the whole space has been tried
 
     def sample_independent(

@@ -67,6 +67,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.phi == 0:
             raise UserError("--phi 0: all constants give the baseline (1 doubles its work, -1 halves it)")
+        if not 0 < self.epochs < math.inf:  # nor is nan
+            raise UserError(f"--epochs {self.epochs:g}: must be more than 0")
         if self.seeds < 1:
             raise UserError(f"--seeds {self.seeds}: must be at least 1")
 

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from squeezekit.errors import UserError
 from squeezekit.explore.budget import Budget
-from squeezekit.explore.counting import count, sums
+from squeezekit.explore.counting import built, count, sums
 from squeezekit.explore.design import Design
 from squeezekit.explore.halving import REDUCTION, goes_on, rungs
 from squeezekit.explore.latency import latency
@@ -151,7 +151,8 @@ class Search:
         self.settings, self.heartbeat, self.watcher = settings, heartbeat, watcher or Watcher()
         self._costs: dict[Design, dict[str, float] | None] = {}
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
-        counted = Budget(tuple(bound for bound in budget.bounds if bound[0] != "latency"))
+        bounds = tuple(bound for bound in budget.bounds if bound[0] != "latency")
+        counted = Budget(bounds, budget.added)
         known = possible(space, counted, self.counts, settings.seed)
         if "latency" in budget.names:
             known = self._quick_enough(counted)
@@ -168,7 +169,7 @@ class Search:
             self.study = optuna.create_study(
                 study_name=name,
                 storage=self.storage,
-                sampler=WithinBudget(settings.sampler, space, settings.seed, self.fits, known),
+                sampler=WithinBudget(settings.sampler, space, settings.seed, self.fits, known, built),
                 pruner=pruner,
                 directions=objective.directions,
                 load_if_exists=True,
@@ -223,8 +224,8 @@ class Search:
         assert found is not None
         if found["latency"] > limit:
             raise UserError(
-                f"--budget {self.budget}: latency is impossible here, the design of the least work takes "
-                f"{1000 * found['latency']:.3g} ms (nearest that can be met: "
+                f"--budget {self.budget.asked}: latency is impossible here, the design of the least work "
+                f"takes {1000 * found['latency']:.3g} ms (nearest that can be met: "
                 f"latency<={1000 * found['latency'] * 1.1:.3g}ms)"
             )
         return parameters
@@ -241,7 +242,8 @@ class Search:
             self.study.set_user_attr("settings", mine)
             self.study.set_user_attr("classes", list(self.short.classes))
             return
-        for key, value in mine.items():
+        # The pictures first: of others the size may differ, and with it the bound that is added.
+        for key, value in sorted(mine.items(), key=lambda item: item[0] != "data"):
             if theirs.get(key) != value:
                 told = "other pictures" if key == "data" else f"{key} {theirs.get(key)}, not {value}"
                 raise UserError(

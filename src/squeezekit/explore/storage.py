@@ -114,12 +114,12 @@ def reachable(address: str) -> Iterator[None]:
             "start the same command again)"
         ) from error
     except ImportError as error:
-        mend = (
-            'pip install "squeezekit[postgresql]"' if address.startswith("postgresql") else "or take another"
-        )
-        raise UserError(
-            f"{shown}: needs {error.name or 'its driver'}, which is not installed ({mend})"
-        ) from error
+        scheme = address.partition("://")[0]
+        if scheme.startswith("postgresql"):
+            needed, mend = error.name or "its driver", 'pip install "squeezekit[postgresql]"'
+        else:
+            needed, mend = f"a driver of SQLAlchemy's for {scheme}", "take sqlite or postgresql"
+        raise UserError(f"{shown}: needs {needed}, which is not installed ({mend})") from error
 
 
 def _reason(error: BaseException | None) -> str:

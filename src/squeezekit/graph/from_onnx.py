@@ -19,7 +19,7 @@ from squeezekit.errors import UserError
 from squeezekit.graph.build import Builder, Unsupported, arithmetic, per_channel, same_padding
 from squeezekit.graph.graph import INPUT, Array, Graph
 
-__all__ = ["from_onnx"]
+__all__ = ["from_onnx", "read_onnx"]
 
 _ANY = -1  # the batch, in shapes as ONNX sees them
 
@@ -50,6 +50,32 @@ def from_onnx(path: str | os.PathLike[str], input_size: int | None = None) -> Gr
     >>> from_onnx("resnet18.onnx").tensors["output"].shape  # doctest: +SKIP
     (1000,)
     """
+    return read_onnx(path, input_size)[0]
+
+
+def read_onnx(
+    path: str | os.PathLike[str], input_size: int | None = None, open_size: int | None = None
+) -> tuple[Graph, dict[str, str]]:
+    """Read an ONNX file as a graph, and what it says beside it.
+
+    Parameters
+    ----------
+    path, input_size
+        As for :func:`from_onnx`.
+    open_size
+        Side of the pictures where neither the file nor `input_size` tells it.
+
+    Returns
+    -------
+    graph : Graph
+    metadata : dict of str to str
+        Empty where the file was not written by squeezekit: with others the same words may mean other things.
+
+    Raises
+    ------
+    UserError
+        As :func:`from_onnx`.
+    """
     import onnx
 
     path = Path(path)
@@ -62,8 +88,10 @@ def from_onnx(path: str | os.PathLike[str], input_size: int | None = None) -> Gr
         raise UserError(f"{path}: not a readable ONNX file ({reason})") from error
     if not model.graph.node or not model.graph.output:
         raise UserError(f"{path}: not an ONNX file (it holds no network)")
+    own = model.producer_name == "squeezekit"
+    metadata = {each.key: each.value for each in model.metadata_props} if own else {}
     try:
-        return _Reader(model, input_size).read()
+        return _Reader(model, input_size, open_size).read(), metadata
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # a file may leave out anything that a node needs
@@ -113,7 +141,7 @@ class _Value:
 
 
 class _Reader:
-    def __init__(self, model: Any, input_size: int | None) -> None:
+    def __init__(self, model: Any, input_size: int | None, open_size: int | None) -> None:
         from onnx import numpy_helper
 
         self._to_array = numpy_helper.to_array
@@ -122,7 +150,7 @@ class _Reader:
         self.initializers = {each.name: each for each in self.onnx.initializer}
         self.constants: dict[str, Array] = {}
         self.values: dict[str, _Value] = {}
-        self.input_size = input_size
+        self.input_size, self.open_size = input_size, open_size
         self.label = ""
         self.builder = Builder((1,))  # the real one is made once the input is known
 
@@ -173,10 +201,12 @@ class _Reader:
         last = len(dims) == 4 and self._channels_last(given.name, dims)
         sides = (1, 2) if last else (2, 3)
         for axis in sides if len(dims) == 4 else ():
-            if self.input_size is not None:
-                dims[axis] = self.input_size
+            dims[axis] = self.input_size or dims[axis] or self.open_size
         if None in dims[1:]:
-            raise UserError(f"its input {given.name} leaves the picture's size open (add --input SIZE)")
+            raise UserError(
+                f"its input {given.name} leaves the picture's size open (cost: --input SIZE; other commands: "
+                "--preparation imagenet, caffe or a FILE)"
+            )
         known = [int(each or 0) for each in dims[1:]]
         shape = (known[2], known[0], known[1]) if last else tuple(known)
         self.builder = Builder(shape)

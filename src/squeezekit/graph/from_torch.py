@@ -64,8 +64,12 @@ def from_torch(module: nn.Module, input_shape: Sequence[int]) -> Graph:
     >>> graph.tensors[graph.output].shape
     (1000,)
     """
-    program = _export(module, tuple(int(n) for n in input_shape))
-    return _Reader(program, tuple(int(n) for n in input_shape)).read()
+    from squeezekit.graph.to_torch import GraphModule, graph_of
+
+    shape = tuple(int(n) for n in input_shape)
+    if isinstance(module, GraphModule) and (known := graph_of(module)).input.shape == shape:
+        return known  # traced, it would come back in torch's words, which are fewer
+    return _Reader(_export(module, shape), shape).read()
 
 
 def _export(module: nn.Module, shape: tuple[int, ...]) -> Any:

@@ -18,7 +18,7 @@ from squeezekit.graph.graph import INPUT, Array, Graph, Node
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GraphModule", "take_weights", "to_torch"]
+__all__ = ["GraphModule", "graph_of", "take_weights", "to_torch"]
 
 
 class GraphModule(nn.Module):
@@ -113,6 +113,17 @@ def take_weights(graph: Graph, module: GraphModule) -> Graph:
                 weights[key] = state[name].detach().cpu().float().numpy()
         nodes.append(replace(node, weights=weights))
     return replace(graph, nodes=tuple(nodes))
+
+
+def graph_of(module: GraphModule) -> Graph:
+    """Return the graph that a module computes, with the weights that it has now.
+
+    Raises
+    ------
+    UserError
+        A weight is no longer finite.
+    """
+    return take_weights(module._graph, module)
 
 
 _STATE_NAMES = {
@@ -315,7 +326,8 @@ def _response_norm(a: Mapping[str, Any], x: torch.Tensor) -> torch.Tensor:
 def _function(
     build: Callable[[Mapping[str, Any]], Callable[..., torch.Tensor]],
 ) -> Callable[[Node, Graph], nn.Module]:
-    return lambda node, _graph: _Function(build(node.attributes), node.op)
+    # A dict, which can be copied and pickled, as modules are; a graph's own attributes cannot.
+    return lambda node, _graph: _Function(build(dict(node.attributes)), node.op)
 
 
 def _activation(name: str) -> Callable[[Node, Graph], nn.Module]:

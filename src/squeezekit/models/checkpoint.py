@@ -101,9 +101,14 @@ def _read(path: str | os.PathLike[str], *, tensors: bool) -> tuple[dict[str, Ten
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             names = file.keys() if tensors else ()
-            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+            found = {name: file.get_tensor(name) for name in names}
+            metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({_line(error)})") from error
+    for name, tensor in found.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{path}: {name} holds values that are not finite (NaN or infinity)")
+    return found, metadata
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

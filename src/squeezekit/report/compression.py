@@ -10,7 +10,7 @@ from rich.text import Text
 
 from squeezekit.report.style import duration, plain
 
-__all__ = ["compression_table", "tried_table"]
+__all__ = ["compression_table", "stages_table", "tried_table"]
 
 
 def compression_table(name: str, row: Mapping[str, Any]) -> Table:
@@ -38,6 +38,15 @@ def compression_table(name: str, row: Mapping[str, Any]) -> Table:
         if row[key] is not None and before is not None:
             table.add_row(label, f"{row[key]:.1%} (original {before:.1%})")
     table.add_row("time", duration(row["seconds"]))
+    return table
+
+
+def stages_table(stages: Mapping[str, int]) -> Table:
+    """List the bytes of all parameters after each stage of Deep Compression, the original first."""
+    table = Table("stage", "bytes", "of the original", title="parameters", title_justify="left", box=None)
+    original = next(iter(stages.values()))
+    for name, size in stages.items():
+        table.add_row(name, f"{size:,}", f"{size / original:.1%}")
     return table
 
 

@@ -93,34 +93,63 @@ def pareto_plot(study: StudyReport, palette: Palette = LIGHT) -> Figure | None:
         for axes, name in zip(figure.subplots(height, columns, squeeze=False).flat, names, strict=False):
             for i, model in enumerate(models):
                 own = [p for p in study.points if p.model == model]
-                _scatter(axes, [p for p in own if p.stopped], name, palette.line, _MARKERS[i % 6], None)
-                whole = [p for p in own if not p.stopped]
+                stopped, whole = [p for p in own if p.stopped], [p for p in own if not p.stopped]
+                _scatter(axes, stopped, name, palette.train, _MARKERS[i % 6], "stopped early", hollow=True)
                 _scatter(axes, whole, name, colours[i % 4], _MARKERS[i % 6], model)
             steps = _staircase([p for p in study.points if not p.stopped], name)
             axes.plot([x for x, _ in steps], [100 * y for _, y in steps], color=palette.text, linewidth=1.2)
             if name in study.bounds:
-                axes.axvline(study.bounds[name], color=palette.wrong, linewidth=1, linestyle="--")
-            _magnitudes(axes)
+                axes.axvline(
+                    study.bounds[name], color=palette.wrong, linewidth=1, linestyle="--", label="budget"
+                )
+            _ticks(axes)
             axes.set_xlabel(f"{name}: {study.costs[name]}{', seconds' if name == 'latency' else ''}")
             axes.set_ylabel("val accuracy, %")
         for axes in figure.axes[len(names) :]:
             axes.remove()
-        figure.axes[0].legend(frameon=False, loc="lower right")
+        handles = {
+            label: handle
+            for axes in figure.axes
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        # Below the plots: inside there is no place that is free in every study.
+        figure.legend(
+            list(handles.values()), list(handles), frameon=False, loc="outside lower center", ncols=4
+        )
     return figure
 
 
+def _ticks(axes: Axes) -> None:
+    """Number a logarithmic axis: by 1, 2 and 5, or evenly where those leave fewer than two in its range."""
+    from matplotlib.ticker import MaxNLocator
+
+    _magnitudes(axes)
+    low, high = axes.get_xlim()
+    if sum(low <= tick <= high for tick in axes.get_xticks()) < 2:
+        axes.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
+
+
 def _scatter(
-    axes: Axes, points: Sequence[Point], name: str, colour: str, marker: str, label: str | None
+    axes: Axes,
+    points: Sequence[Point],
+    name: str,
+    colour: str,
+    marker: str,
+    label: str,
+    hollow: bool = False,
 ) -> None:
     shown = [p for p in points if name in p.costs]
+    if not shown:
+        return
     axes.scatter(
         [p.costs[name] for p in shown],
         [100 * p.accuracy for p in shown],
         s=[46 if p.ahead else 20 for p in shown],
-        color=colour,
+        facecolors="none" if hollow else colour,
+        edgecolors=colour,
         marker=marker,
         label=label,
-        linewidths=0,
+        linewidths=1 if hollow else 0,
     )
 
 
@@ -193,9 +222,9 @@ def render_study(study: StudyReport) -> str:
 
 
 _FRONT = (
-    "A point is a design after a short training, on the pictures that choose; pale ones were stopped early. "
-    "The line joins those that nothing smaller beats, large points are on the front of all costs asked for, "
-    "the dashed line is the budget."
+    "A point is a design after a short training, on the pictures that choose; hollow ones were stopped "
+    "early. The line joins those that nothing smaller beats, large points are on the front of all costs "
+    "asked for, the dashed line is the budget."
 )
 _IMPORTANCE = "The share of the variation of accuracy that each parameter explains (fANOVA)."
 #: Long lines for a shell would make the table wider than the page, and push its numbers out of sight.

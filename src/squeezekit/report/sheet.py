@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from squeezekit.errors import UserError
 from squeezekit.files import write_atomically
 from squeezekit.report.prediction import Prediction, thumbnail
-from squeezekit.report.style import LIGHT, font_for, percent, plain
+from squeezekit.report.style import LIGHT, drawable, font_for, percent, plain
 
 MOST_PICTURES = 100  # on one sheet
 MOST_BARS = 10  # on one card
@@ -208,7 +208,8 @@ def _mark(draw: ImageDraw.ImageDraw, x: int, y: int, right: bool) -> None:
 
 def _fitted(text: str, font_size: int, width: int) -> str:
     """`text` cut in its middle until it is no wider than `width` pixels."""
-    text = plain(text[:400]).replace("\u00a0", " ")  # Pillow's font has no such space
+    # Pillow's font has no such space.
+    text = drawable(plain(text[:400]).replace("\u00a0", " "), font_size)
     font = font_for(text, font_size)
     if font.getlength(text) <= width:
         return text

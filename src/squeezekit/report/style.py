@@ -6,6 +6,7 @@ Right and wrong never differ by colour alone; a tick or a cross stands beside it
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import unicodedata
@@ -119,34 +120,57 @@ def matplotlib_settings(palette: Palette) -> dict[str, Any]:
     }
 
 
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
 @functools.lru_cache(maxsize=64)
-def _font(size: int, file: str | None) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.truetype(file, size) if file else ImageFont.load_default(size)
+def _own_font(size: int) -> _Font:
+    return ImageFont.load_default(size)
 
 
-def font_for(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Choose a font of `size` pixels that can draw `text`: Pillow's own, else an installed one."""
-    font = _font(size, None)
-    if text.isascii() or _covers(font, text):
-        return font
+@functools.lru_cache(maxsize=64)
+def _fonts(size: int) -> tuple[_Font, ...]:
+    """Pillow's own font, and those of :data:`_FALLBACK_FILES` that are installed."""
+    fonts = [_own_font(size)]
     for file in _FALLBACK_FILES:
-        try:
-            candidate = _font(size, file)
-        except OSError:
-            continue
-        if _covers(candidate, text):
-            return candidate
-    return font
+        with contextlib.suppress(OSError):
+            fonts.append(ImageFont.truetype(file, size))
+    return tuple(fonts)
 
 
-def _covers(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -> bool:
-    """Whether no character of `text` is drawn as the font's box for missing ones."""
+def font_for(text: str, size: int) -> _Font:
+    """Choose a font of `size` pixels that can draw `text`: Pillow's own, else an installed one."""
+    own = _own_font(size)
+    if text.isascii():
+        return own
+    return next((font for font in _fonts(size) if not _missing(font, text)), own)
+
+
+def drawable(text: str, size: int) -> str:
+    r"""`text` with what no font draws written as in Python: ``猫`` -> ``\u732b``, where no font has it.
+
+    A row of empty boxes says nothing; two names in such a script could not be told apart.
+    """
+    if text.isascii():
+        return text
+    missing = min((_missing(font, text) for font in _fonts(size)), key=len)
+    return "".join(c.encode("unicode_escape").decode() if c in missing else c for c in text)
+
+
+def _missing(font: _Font, text: str) -> set[str]:
+    """Return the characters of `text` that are drawn as the font's box for missing ones."""
+    characters = {character for character in text if not character.isspace()}
     if not isinstance(font, ImageFont.FreeTypeFont):
-        return False
-    missing = bytes(font.getmask("\U0010fffe"))
-    return all(
-        bytes(font.getmask(character)) != missing for character in set(text) if not character.isspace()
-    )
+        return {character for character in characters if not character.isascii()}
+    alone = _by_character(font)
+    box = bytes(alone.getmask("\U0010fffe"))
+    return {character for character in characters if bytes(alone.getmask(character)) == box}
+
+
+@functools.lru_cache(maxsize=64)
+def _by_character(font: ImageFont.FreeTypeFont) -> ImageFont.FreeTypeFont:
+    """Return the font without shaping, which would set a mark that stands alone on a dotted circle."""
+    return font.font_variant(layout_engine=ImageFont.Layout.BASIC)
 
 
 _BIDI_CONTROLS = set("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

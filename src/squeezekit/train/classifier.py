@@ -83,7 +83,11 @@ def best_device() -> torch.device:
 
 
 def load_classifier(
-    model: str | Path, *, classes: str | Path | None = None, weights: str | Path | None = None
+    model: str | Path,
+    *,
+    classes: str | Path | None = None,
+    weights: str | Path | None = None,
+    preparation: str | Path | None = None,
 ) -> Classifier | IntegerClassifier:
     """Load what the command line calls MODEL.
 
@@ -96,6 +100,8 @@ def load_classifier(
         A table of names for a weight file that carries none (columns index, name, synset).
     weights : path or "imagenet", optional
         For an architecture's name.
+    preparation : path or {"imagenet", "caffe"}, optional
+        Of the pictures, for an ``.onnx`` (:func:`squeezekit.train.stored.load_stored`).
 
     Returns
     -------
@@ -133,7 +139,9 @@ def load_classifier(
             )
         from squeezekit.train.stored import load_stored
 
-        return load_stored(Path(source), classes)
+        return load_stored(Path(source), classes, preparation)
+    if preparation is not None:
+        raise UserError(f"--preparation: {model} carries its own (it is for .onnx files)")
     if str(source) != "imagenet":
         source = weights_file(source)
         if source.suffix == ".safetensors" and is_checkpoint(source):

@@ -164,6 +164,7 @@ def evaluate(
     classes: str | Path | None = None,
     against: str | Path | Answering | None = None,
     weights: str | Path | None = None,
+    preparation: str | Path | None = None,
     split: Split = "auto",
     mirror: bool = False,
     batch_size: int = 32,
@@ -184,6 +185,8 @@ def evaluate(
         A second model, on the same pictures, each with its own preparation.
     weights : path, optional
         For an architecture's name.
+    preparation : path or name, optional
+        For an ``.onnx``, as :func:`load_classifier` takes it.
     split : {"auto", "train", "val", "test", "all"}
     mirror : bool
         Average the answers to each picture and to its mirror image, of both models: twice the work.
@@ -199,7 +202,9 @@ def evaluate(
         A folder that the model does not know, no pictures, a damaged file.
     """
     classifier = (
-        model if isinstance(model, Answering) else load_classifier(model, classes=classes, weights=weights)
+        model
+        if isinstance(model, Answering)
+        else load_classifier(model, classes=classes, weights=weights, preparation=preparation)
     )
     other: Answering | None = None
     if against is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import signal
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
+from rich.text import Text
 
 from squeezekit.data.augment import Augmentation, named_policy
 from squeezekit.data.check import check_pictures
@@ -25,6 +28,7 @@ from squeezekit.data.source import PictureSet, open_pictures
 from squeezekit.errors import UserError
 from squeezekit.models import Network, create_model, load_weights
 from squeezekit.report.progress import progress_bar
+from squeezekit.report.style import plain
 from squeezekit.train.allocator import keep_freed_memory
 from squeezekit.train.classifier import load_classifier
 from squeezekit.train.distributed import data_parallel
@@ -71,6 +75,8 @@ class Run:
     interrupted : bool
     worker : bool
         One of several processes, and not the first, which speaks for all.
+    broken : tuple of str
+        ``name: reason`` of each picture that was left out. Empty in a resumed run, whose plan has the names.
     """
 
     out: Path
@@ -80,6 +86,7 @@ class Run:
     seconds: float
     interrupted: bool
     worker: bool = False
+    broken: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, for ``--json``."""
@@ -131,6 +138,7 @@ def train(
     with progress_bar("opening", console) as advance:
         pictures = open_pictures(data, progress=advance)
     mark = fingerprint(pictures) if main else ""  # the first process speaks for all
+    faults: tuple[str, ...] = ()
     if resume:
         plan = _resumed(out, asked, pictures.name, mark)
     else:
@@ -138,44 +146,41 @@ def train(
             _claim(out)
         with progress_bar("checking the pictures", console) as advance:
             report = check_pictures(pictures, advance)
+        faults = report.reasons
         plan = make_plan(asked, pictures, report, mark)
     network = _network(plan)  # before anything is written: it may still find that the weights cannot be had
-    if plan.weights and not resume:
+    # A run that was killed in its first epoch left no state: all of it begins again.
+    state = out / LAST if resume and (out / LAST).is_file() else None
+    if plan.weights and state is None:
         with progress_bar("asking the old classifier", console) as advance:
             inherit_classifier(network, plan, pictures, _weights(plan), advance)
-    elif not resume:
+    elif state is None:
         with progress_bar("whitening", console) as advance:
             whiten(network, plan.prepared, (shown for shown, _ in sample(plan, pictures, MOST, advance)))
     module = _module(plan, network)
-    if main and not resume:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / CONFIG, plan.to_dict())
-    _introduce(console, plan)
-
-    keep = KeepRun(out, _checkpoint(plan, module))
-    trainer = _trainer(asked, plan, out, keep, console)
-    batches = _Batches(plan, pictures, "auto" if asked.workers is None else asked.workers)
-    if isinstance(pictures, ShardSet):
-        batches.place = KeepPlace(out)
-        trainer.callbacks.append(batches.place)  # type: ignore[attr-defined]
-    keep_freed_memory()
     interrupted = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice on workers and logging is for its own users.
-        state = out / LAST
-        try:
-            trainer.fit(
-                module, batches, ckpt_path=state if resume and state.is_file() else None, weights_only=True
-            )
-        except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores any further one
-            interrupted = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    with _begun(out, plan) if main and not resume else contextlib.nullcontext():
+        _introduce(console, plan, faults or plan.broken)
+        keep = KeepRun(out, _checkpoint(plan, module))
+        trainer = _trainer(asked, plan, out, keep, console)
+        batches = _Batches(plan, pictures, "auto" if asked.workers is None else asked.workers)
+        if isinstance(pictures, ShardSet):
+            batches.place = KeepPlace(out)
+            trainer.callbacks.append(batches.place)  # type: ignore[attr-defined]
+        keep_freed_memory()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Lightning's advice on workers and logging is for its own users.
+            try:
+                trainer.fit(module, batches, ckpt_path=state, weights_only=True)
+            except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores any further one
+                interrupted = True
+                signal.signal(signal.SIGINT, signal.default_int_handler)
     seconds = keep.seconds
     evaluation = None
     if main and (out / WEIGHTS).is_file():
         with progress_bar("evaluating", console) as advance:
             evaluation = evaluate(load_classifier(out), pictures, progress=advance)
-    run = Run(out, plan, keep.history, evaluation, seconds, interrupted, worker=not main)
+    run = Run(out, plan, keep.history, evaluation, seconds, interrupted, not main, faults)
     if main:
         write_json(out / "metrics.json", run.to_dict())
         write_page(run, pictures)
@@ -228,6 +233,31 @@ def _claim(out: Path) -> None:
         raise UserError(f"{out}: a file, not a folder (name another --out)")
     if any((out / name).exists() for name in (CONFIG, WEIGHTS, LAST)):
         raise UserError(f"{out}/: holds a run already (--resume goes on with it; or name another --out)")
+
+
+@contextlib.contextmanager
+def _begun(out: Path, plan: Plan) -> Iterator[None]:
+    """Write the plan into the run folder; take all away again where the run fails before it leaves a state.
+
+    Else what is left would stand in the way of the next try. An interrupted run keeps what it has.
+    """
+    board = out / "tensorboard"
+
+    def there() -> list[Path]:
+        return [path for path in (*board.glob("*"), board, out / CONFIG, out) if path.exists()]
+
+    before = there()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / CONFIG, plan.to_dict())
+        yield
+    except Exception:
+        if not any((out / name).is_file() for name in (WEIGHTS, LAST)):
+            for path in there():
+                if path not in before:
+                    with contextlib.suppress(OSError):  # a folder in which somebody else put something
+                        path.rmdir() if path.is_dir() else path.unlink()
+        raise
 
 
 def _resumed(out: Path, asked: Options, data: str, mark: str) -> Plan:
@@ -324,17 +354,21 @@ def _trainer(asked: Options, plan: Plan, out: Path, keep: KeepRun, console: Cons
     )
 
 
-def _introduce(console: Console, plan: Plan) -> None:
+def _introduce(console: Console, plan: Plan, broken: Sequence[str]) -> None:
+    # As Text and plain: names of folders and files are neither markup nor orders to the terminal.
     meta = ", ".join(f"{k}={v}" for k, v in plan.metaparameters.items())
-    console.print(
-        f"[bold]{plan.model}[/] ({meta}) on {plan.data}: {len(plan.classes)} classes, "
+    line = (
+        f" ({meta}) on {plan.data}: {len(plan.classes)} classes, "
         + ", ".join(f"{n:,} {part}" for part, n in plan.pictures.items())
         + f"; recipe {plan.recipe['name']}, {plan.epochs} epochs of {plan.batch_size}-picture batches "
-        f"at {plan.preparation['size']} px, seed {plan.seed}",
-        highlight=False,
-        soft_wrap=True,
+        f"at {plan.preparation['size']} px, seed {plan.seed}"
     )
-    if plan.broken:
-        console.print(
-            f"skipped {len(plan.broken)} broken pictures: {', '.join(plan.broken[:5])}", highlight=False
-        )
+    console.print(Text.assemble((plan.model, "bold"), plain(line)), highlight=False, soft_wrap=True)
+    if not broken:
+        return
+    lines = [f"skipped {len(broken):,} broken picture{'s' if len(broken) > 1 else ''}:"]
+    lines += [f"  {fault}" for fault in broken[:5]]
+    if len(broken) > 5:
+        lines.append(f"  and {len(broken) - 5:,} more")
+    for text in lines:
+        console.print(Text(plain(text)), highlight=False, soft_wrap=True)

@@ -57,7 +57,7 @@ def write_page(run: Run, pictures: PictureSet) -> None:
         configuration={
             k: v for k, v in plan.to_dict().items() if k not in ("asked", "classes", "broken", "pictures")
         },
-        broken=plan.broken,
+        broken=run.broken or plan.broken,
         commands=(
             f"squeezekit predict {shlex.quote(str(run.out))} photo.jpg",
             f"squeezekit evaluate {shlex.quote(str(run.out))} {shlex.quote(plan.data)}",

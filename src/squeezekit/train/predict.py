@@ -112,13 +112,17 @@ def _predict(
 
 
 def load(
-    model: str | Path, *, classes: str | Path | None = None, weights: str | Path | None = None
+    model: str | Path,
+    *,
+    classes: str | Path | None = None,
+    weights: str | Path | None = None,
+    preparation: str | Path | None = None,
 ) -> Answering:
     """Load what the command line calls MODEL: without PyTorch where it is an int8 ``.sqz``.
 
     Parameters
     ----------
-    model, classes, weights
+    model, classes, weights, preparation
         As for :func:`squeezekit.load_classifier`.
 
     Raises
@@ -126,12 +130,12 @@ def load(
     UserError
         Nothing of the kind is there, or the file is damaged.
     """
-    if weights is None and Path(model).suffix.lower() == ".sqz":
+    if weights is None and preparation is None and Path(model).suffix.lower() == ".sqz":
         with contextlib.suppress(FloatFileError):
             return load_shipped(Path(model), classes)
     from squeezekit.train.classifier import load_classifier
 
-    return load_classifier(model, classes=classes, weights=weights)
+    return load_classifier(model, classes=classes, weights=weights, preparation=preparation)
 
 
 def _answer(

@@ -27,7 +27,8 @@ class RunProgress(ProgressBar):
         self.console = console
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._seen, self._loss, self._since, self._shown = 0, 0.0, 0.0, 0.0
+        self._seen, self._since, self._shown = 0, 0.0, 0.0
+        self._loss, self._accuracy = 0.0, 0.0
         self._epoch_started = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -62,6 +63,8 @@ class RunProgress(ProgressBar):
         if now - self._shown > 0.5:  # reading the loss waits for the device: not at every step
             self._shown = now
             self._loss = float(outputs["loss"])
+            _, right, seen = pl_module._train_sums.tolist()  # type: ignore[operator]
+            self._accuracy = right / max(seen, 1)
         rate = self._seen / max(now - self._since, 1e-9)
         metrics = getattr(pl_module, "epoch_metrics", {})
         val = f"  val {metrics['val_accuracy']:.1%}" if metrics else ""
@@ -69,7 +72,7 @@ class RunProgress(ProgressBar):
             self._task,
             completed=trainer.global_step,
             description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
-            numbers=f"loss {self._loss:.3f}{val}  {rate:,.0f} pictures/s",
+            numbers=f"loss {self._loss:.3f}  train {self._accuracy:.1%}{val}  {rate:,.0f} pictures/s",
         )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
