@@ -1,22 +1,28 @@
-"""docs/format.md is enough to read a file: this decoder was written from it, not from the library."""
+"""docs/format.md is enough to read a file and to run it: all this was written from it alone."""
 
 from __future__ import annotations
 
+import math
+import re
 import struct
 import zlib
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from squeezekit import engine
+from squeezekit.data.preparation import CAFFE, Preparation
 from squeezekit.format import Model, dumps
 from squeezekit.format.labels import pack_labels
 from squeezekit.format.pack import pack, tensor_head
 from squeezekit.format.weights import Encoder, graph_tensors
-from squeezekit.graph.graph import Codebook
+from squeezekit.graph.graph import Codebook, Graph, Node, Quantization, Tensor
 
+PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
 NEIGHBOURS = [(0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-2, -1), (-2, 1), (-1, -2), (-1, 2)]
 NEIGHBOURS += [(-2, -2), (-2, 2)]
 
@@ -38,9 +44,8 @@ class Coder:
 
     def settle(self) -> None:
         if self.range < 2**32:
-            self.low = self.low * 2**32 + int.from_bytes(
-                self.data[self.at : self.at + 4].ljust(4, b"\0"), "big"
-            )
+            word = self.data[self.at : self.at + 4].ljust(4, b"\0")
+            self.low = (self.low * 2**32 + int.from_bytes(word, "big")) % 2**64
             self.at += 4
             self.range *= 2**32
 
@@ -116,13 +121,10 @@ class Numbers:
 
 # --- text --------------------------------------------------------------------------------------------------
 
-SQUASH = [1, 2, 3, 6, 10, 16, 27, 45, 73, 120, 194, 310, 488, 747, 1101, 1546, 2047, 2549, 2994, 3348, 3607]
-SQUASH += [3785, 3901, 3975, 4022, 4050, 4068, 4079, 4085, 4089, 4092, 4093, 4094]
+SQUASH = [int(t) for t in re.findall(r"^1 2 3 6 .*\n.*$", PAGE, re.MULTILINE)[0].split()]
 
 
 def squash(x: int) -> int:
-    if abs(x) > 2047:
-        return 4095 if x > 0 else 1
     place, part = divmod(x + 2048, 128)
     return (SQUASH[place] * (128 - part) + SQUASH[place + 1] * part + 64) // 128
 
@@ -182,6 +184,16 @@ def float32(bits: int) -> float:
     return struct.unpack("<f", struct.pack("<I", bits))[0]
 
 
+SIXTEENTH = [float32(int(bits, 16)) for bits in re.findall(r"\b3f[0-9a-f]{6}\b", PAGE)]
+
+
+def grid(base: float, k: int) -> float:
+    x = np.float32(base) * np.float32(SIXTEENTH[k % 16])
+    for _ in range(min(256, abs(k // 16))):
+        x = x * np.float32(2 if k > 0 else 0.5)
+    return float(x)
+
+
 class Weights:
     """A weights section."""
 
@@ -223,9 +235,7 @@ class Weights:
         c = self.numbers
         if c.raw(1):
             base, lowest, step = float32(c.raw(32)), c.raw(13) - 4096, c.raw(13)
-            sixteenth = [np.float32(2 ** (j / 16)) for j in range(16)]
-            ks = [lowest + step * (self.grid.number() if step else 0) for _ in range(count)]
-            return [float(np.float32(base) * sixteenth[k % 16]) * 2.0 ** (k // 16) for k in ks]
+            return [grid(base, lowest + step * (self.grid.number() if step else 0)) for _ in range(count)]
         zeros, out = c.raw(5), []
         for _ in range(count):
             bits = c.bit(self.sign) << 31
@@ -237,10 +247,11 @@ class Weights:
     def whole(self, count: int, multipliers: Any) -> list[int]:
         by_multiplier, zeros, out = self.numbers.raw(1), self.numbers.raw(5), []
         for i in range(count):
-            exponent = int(np.frexp(multipliers[i])[1]) - 1 if by_multiplier else 0
-            out.append(
-                self.integers.signed() << zeros + (min(30, max(0, -3 - exponent)) if by_multiplier else 0)
-            )
+            shift = zeros
+            if by_multiplier:
+                exponent = (int(multipliers[i].view(np.uint32)) >> 23) % 256 - 127
+                shift += min(30, max(0, -3 - exponent))
+            out.append(self.integers.signed() << min(shift, 31))
         return out
 
     def huffman(self, count: int) -> list[int]:
@@ -328,6 +339,267 @@ def level(v: int) -> int:
     return min(47, 4 * (e - 4) + (x >> e - 2) % 4)
 
 
+# --- the graph ---------------------------------------------------------------------------------------------
+
+SIZES = {"kernel": 2, "stride": 2, "padding": 4, "dilation": 2}
+
+
+def rows() -> list[list[str]]:
+    """The page's table of operators."""
+    lines = PAGE[PAGE.index("| no. | operator |") :].split("\n\n")[0].splitlines()[2:]
+    table = []
+    for _, names, attributes, weights in ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines):
+        table += [[name, attributes, weights] for name in names.split(", ")]
+    return table
+
+
+class Bytes:
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, kind: str) -> Any:
+        self.at += struct.calcsize(kind)
+        return struct.unpack_from("<" + kind, self.data, self.at - struct.calcsize(kind))[0]
+
+    def number(self) -> int:
+        byte = self.take("B")
+        return byte % 128 + (128 * self.number() if byte > 127 else 0)
+
+
+def counts(size: int, reach: int, stride: int, before: int, after: int, ceil_mode: int) -> int:
+    room = size + before + after - reach
+    n = (-(-room // stride) if ceil_mode else room // stride) + 1
+    return n - 1 if ceil_mode and (n - 1) * stride >= size + before else n
+
+
+def shape_of(node: dict[str, Any], shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    op, (c, h, w) = node["op"], (*shapes[0], 1, 1)[:3]
+    if op in ("conv", "max_pool", "avg_pool"):
+        k, s, p, d = (node[key] for key in ("kernel", "stride", "padding", "dilation"))
+        reach = [d[i] * (k[i] - 1) + 1 for i in (0, 1)]
+        windows = [counts((h, w)[i], reach[i], s[i], p[i], p[i + 2], node["ceil_mode"]) for i in (0, 1)]
+        return (node["filters"] if op == "conv" else c, *windows)
+    return {
+        "linear": (node["filters"],),
+        "add": max(shapes),
+        "mul": max(shapes),
+        "concat": (sum(shape[0] for shape in shapes), *shapes[0][1:]),
+        "slice": (node["end"] - node["start"], *shapes[0][1:]),
+        "global_avg_pool": (c, 1, 1),
+        "flatten": (c * h * w,),
+    }.get(op, shapes[0])
+
+
+def length_of(role: str, node: dict[str, Any], channels: int) -> tuple[int, ...]:
+    if role == "weight" and node["op"] == "conv":
+        return (node["filters"], channels // node["groups"], *node["kernel"])
+    if role == "weight":
+        return node["filters"], channels
+    if role in ("multiplier", "bias") and node["op"] in ("conv", "linear"):
+        return (node["filters"],)
+    return ({"multiplier": 2 if node["op"] == "add" else 1, "table": 256}.get(role, channels),)
+
+
+def graph_of(data: bytes) -> tuple[bool, list[Any], list[dict[str, Any]], int]:
+    """Kind; shapes and quantizations; nodes; which is the result."""
+    r = Bytes(data)
+    is_int8 = bool(r.take("B"))
+    shapes = [tuple(r.number() for _ in range(r.take("B")))]
+    quantized = [(r.take("f"), r.take("B")) if is_int8 else None]
+    nodes: list[dict[str, Any]] = []
+    for _ in range(r.number()):
+        node: dict[str, Any] = {"name": b"".join(r.take("c") for _ in range(r.number())).decode()}
+        node["op"], attributes, weights = rows()[r.take("B")]
+        node.update(dilation=[1, 1], filters=0, ceil_mode=0, activation=0, logits=0, end=0, start=0)
+        inputs = r.number() if node["op"] == "concat" else 2 if node["op"] in ("add", "mul") else 1
+        node["inputs"] = [len(nodes) + 1 - r.number() for _ in range(inputs)]
+        for key in attributes.split(", ") if attributes else ():
+            if key in ("eps", "alpha", "beta", "k"):
+                node[key] = r.take("d")
+            else:
+                sizes = [r.number() for _ in range(SIZES.get(key, 1))]
+                node[key] = sizes if key in SIZES else sizes[0]
+        how = r.number() if is_int8 else 0
+        first = quantized[node["inputs"][0]]
+        quantized.append((r.take("f"), r.take("B")) if how == 2 else first if how == 1 else None)
+        if node["op"] in ("conv", "linear"):
+            node["filters"] = r.number()
+        given = [shapes[i] for i in node["inputs"]]
+        node["weights"] = {}
+        for role in weights.split(", ") if weights else ():
+            if not is_int8 and role in ("multiplier", "table"):
+                continue
+            if how := r.number():
+                kind = "codebook" if how == 2 else "float32"
+                if is_int8:
+                    kind = {"weight": "int8", "bias": "int32", "multiplier": "float32"}.get(role, "uint8")
+                length = (r.number(),) if node["op"] == "avg_pool" else length_of(role, node, given[0][0])
+                node["weights"][role] = kind, length
+        shapes.append(shape_of(node, given))
+        nodes.append(node)
+    result = r.number()
+    assert r.at == len(data)
+    return is_int8, list(zip(shapes, quantized, strict=True)), nodes, result
+
+
+# --- running it --------------------------------------------------------------------------------------------
+
+f = np.float32
+
+
+def whole(x: Any) -> int:
+    if not x > -65536:
+        return -65536
+    return 65536 if x >= 65536 else round(float(x))
+
+
+def byte(x: Any, quantization: tuple[float, int], activation: int) -> int:
+    scale, zero = quantization
+    low = zero if activation else 0
+    high = min(255, zero + whole(f(6) / f(scale))) if activation == 2 else 255
+    return min(max(whole(x) + zero, low), high)
+
+
+def run_int8(data: bytes, picture: Any) -> list[float]:
+    """What a file's network says of bytes (C, H, W)."""
+    parts = parts_of(data)
+    _, values, nodes, result = graph_of(text(parts[0]))
+    weights, computed = Weights(parts[2]), [np.asarray(picture, int)]
+    for node, (shape, quantization) in zip(nodes, values[1:], strict=True):
+        tensors: dict[str, Any] = {}
+        for role, (kind, length) in node["weights"].items():
+            tensors[role] = weights.take(kind, length, tensors.get("multiplier"))
+        inputs = [computed[i] for i in node["inputs"]]
+        zeros = [values[i][1][1] if values[i][1] else 0 for i in node["inputs"]]
+        out = np.empty((*shape, 1, 1)[:3], object)
+        for at in np.ndindex(out.shape):
+            x = operate(node, tensors, [(*i.shape, 1, 1)[:3] for i in inputs], inputs, zeros, at)
+            if node["op"] in ROUNDED and not node["logits"]:
+                x = byte(x, quantization, node["activation"])
+            out[at] = x
+        computed.append(out.reshape(shape))
+    last = computed[result].ravel()
+    if values[result][1]:
+        scale, zero = values[result][1]
+        return [f(int(q) - zero) * f(scale) for q in last]
+    return list(last)
+
+
+ROUNDED = ("conv", "linear", "add", "mul", "avg_pool", "global_avg_pool")
+
+
+def operate(node: Any, t: Any, shapes: Any, inputs: Any, zeros: list[int], at: tuple[int, int, int]) -> Any:
+    op, x, (c, y, column), z = node["op"], inputs[0].reshape(shapes[0]), at, zeros[0]
+    channels, *size = shapes[0]
+    if op == "conv":
+        each, total = channels // node["groups"], int(t["bias"][c])
+        first = c // (node["filters"] // node["groups"]) * each
+        for k, (i, j, place) in product(range(each), window(node, (y, column))):
+            inside = all(0 <= place[axis] < size[axis] for axis in (0, 1))
+            outside = int(t["pad_value"][first + k]) if "pad_value" in t else z
+            seen = int(x[first + k, *place]) if inside else outside
+            total += int(t["weight"][c, k, i, j]) * (seen - z)
+        return f(total) * t["multiplier"][c]
+    if op == "linear":
+        row = zip(t["weight"][c], x.ravel(), strict=True)
+        total = int(t["bias"][c]) + sum(int(w) * (int(q) - z) for w, q in row)
+        return f(total) * t["multiplier"][c]
+    if op in ("add", "mul"):
+        a, b = (
+            int(i.reshape(s)[at if s[1:] != (1, 1) else (c, 0, 0)]) - zero
+            for i, s, zero in zip(inputs, shapes, zeros, strict=True)
+        )
+        if op == "mul":
+            return f(a * b) * t["multiplier"][0]
+        return f(a) * t["multiplier"][0] + f(b) * t["multiplier"][1]
+    if op in ("max_pool", "avg_pool"):
+        places = [place for _, _, place in window(node, (y, column))]
+        inside = [p for p in places if all(0 <= p[i] < size[i] for i in (0, 1))]
+        seen = [int(x[c, *place]) for place in inside]
+        if op == "max_pool":
+            return max(seen)
+        ends = [size[i] + node["padding"][i + 2] for i in (0, 1)]
+        padded = [p for p in places if all(p[i] < ends[i] for i in (0, 1))]
+        n = len(padded if node["count_include_pad"] else inside)
+        m = t["multiplier"]
+        return f(sum(q - z for q in seen)) * (m[n - 1] if len(m) > 1 else m[0])
+    if op == "global_avg_pool":
+        return f(sum(int(q) - z for q in x[c].ravel())) * t["multiplier"][0]
+    if op == "flatten":
+        return x.ravel()[c]
+    if op == "concat":
+        return np.concatenate(inputs)[c, y, column]
+    if op == "slice":
+        return x[c + node["start"], y, column]
+    if op == "channel_shuffle":
+        return x[c % node["groups"] * (channels // node["groups"]) + c // node["groups"], y, column]
+    return t["table"][x[at]] if op == "table" else x[at]
+
+
+def window(node: Any, at: tuple[int, int]) -> list[tuple[int, int, tuple[int, int]]]:
+    s, p, d = node["stride"], node["padding"], node["dilation"]
+    return [
+        (i, j, (at[0] * s[0] - p[0] + i * d[0], at[1] * s[1] - p[1] + j * d[1]))
+        for i, j in np.ndindex(*node["kernel"])
+    ]
+
+
+# --- the preparation ---------------------------------------------------------------------------------------
+
+
+def sinc(x: float) -> float:
+    return math.sin(math.pi * x) / (math.pi * x) if x else 1.0
+
+
+def filter_of(name: str, x: float) -> float:
+    size = abs(x)
+    if name == "box":
+        return float(-0.5 < x <= 0.5)
+    if name == "bilinear":
+        return max(0.0, 1 - size)
+    if name == "hamming":
+        return sinc(x) * (0.54 + 0.46 * math.cos(math.pi * x)) if size < 1 else 0.0
+    if name == "bicubic":
+        if size < 1:
+            return 1.5 * size**3 - 2.5 * size**2 + 1
+        return -0.5 * size**3 + 2.5 * size**2 - 4 * size + 2 if size < 2 else 0.0
+    return sinc(x) * sinc(x / 3) if size < 3 else 0.0
+
+
+def resized(x: Any, m: int, name: str) -> Any:
+    """Bytes (n, ...) along their first axis."""
+    n, s, out = len(x), len(x) / m, []
+    if n == m:
+        return x
+    if name == "nearest":
+        places = np.add.accumulate([s / 2, *[s] * (m - 1)])
+        return x[places.astype(int)]
+    u = max(s, 1.0)
+    radius = {"box": 0.5, "bilinear": 1, "hamming": 1, "bicubic": 2, "lanczos": 3}[name] * u
+    for k in range(m):
+        c = (k + 0.5) * s
+        places = range(max(0, int(c - radius + 0.5)), min(n, int(c + radius + 0.5)))
+        weights = [filter_of(name, (i - c + 0.5) / u) for i in places]
+        fixed = [w / sum(weights) * 2**22 for w in weights]
+        fixed = [int(w - 0.5 if w < 0 else w + 0.5) for w in fixed]
+        total = 2**21 + sum(w * x[i].astype(int) for w, i in zip(fixed, places, strict=True))
+        out.append(np.clip(total >> 22, 0, 255))
+    return np.array(out, np.uint8)
+
+
+def prepared(p: dict[str, Any], x: Any) -> Any:
+    """From bytes (H, W, 3) to what an int8 network takes."""
+    if p["channel_order"] == "L":
+        x = ((x.astype(int) @ [19595, 38470, 7471] + 32768) >> 16)[..., None].astype(np.uint8)
+    h, w = x.shape[:2]
+    to = p["resize_to"] or p["size"]
+    across, down_ = (to, to) if p["resize"] == "exact" else (max(to, to * w // h), max(to, to * h // w))
+    x = resized(x.swapaxes(0, 1), across, p["interpolation"]).swapaxes(0, 1)
+    x = resized(x, down_, p["interpolation"])
+    left, top = round((across - p["size"]) / 2), round((down_ - p["size"]) / 2)
+    return x[top : top + p["size"], left : left + p["size"]]
+
+
 # --- the tests ---------------------------------------------------------------------------------------------
 
 
@@ -379,13 +651,102 @@ def test_it_reads_tensors_of_every_size_and_spread() -> None:
         assert weights.take(kind_of(tensor), tensor.shape).tobytes() == dense.tobytes()
 
 
-def test_the_page_names_the_operators_in_their_order(request: pytest.FixtureRequest) -> None:
+def test_the_page_names_the_operators_in_their_order() -> None:
     from squeezekit.format.library import names
 
-    page = (Path(request.config.rootpath) / "docs" / "format.md").read_text()
-    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| ")]
-    listed = [
-        name.strip() for number, names_ in rows if number.strip()[:1].isdigit() for name in names_.split(",")
-    ]
-    operators = [name for name in listed if name in names("operator")]
-    assert operators == list(names("operator"))
+    assert [row[0] for row in rows()] == list(names("operator"))
+
+
+def test_it_reads_graphs(model: Model) -> None:
+    is_int8, values, nodes, result = graph_of(text(parts_of(dumps(model))[0]))
+    graph = model.graph
+    names = ["input", *(node.name for node in graph.nodes)]
+    assert is_int8 == graph.is_int8
+    assert names[1:] == [node["name"] for node in nodes]
+    assert names[result] == graph.output
+    for name, (shape, quantization) in zip(names, values, strict=True):
+        q = graph.tensors[name].quantization
+        assert shape == graph.tensors[name].shape
+        assert quantization == (q and (q.scale, q.zero_point))
+    for node, found in zip(graph.nodes, nodes, strict=True):
+        assert [names[i] for i in found["inputs"]] == list(node.inputs)
+        for key, value in node.attributes.items():
+            if key != "activation":
+                assert found[key] == (list(value) if isinstance(value, tuple) else value)
+        assert {role: length for role, (_, length) in found["weights"].items()} == {
+            role: weight.shape for role, weight in node.weights.items()
+        }
+
+
+def windowed_graph() -> Graph:
+    """Padding, ceil mode, groups, strides, dilation, one number a channel: an int8 network of all of them."""
+    rng = np.random.default_rng(3)
+    byte_, q = Quantization(1.0, 0), Quantization(0.25, 40)
+
+    def conv(name: str, source: str, channels: int, filters: int, **a: Any) -> Node:
+        weights: dict[str, Any] = {
+            "weight": rng.integers(-20, 20, (filters, channels // a["groups"], *a["kernel"])).astype(np.int8),
+            "bias": rng.integers(-9000, 9000, filters).astype(np.int32),
+            "multiplier": (rng.random(filters) * 0.004 + 0.0005).astype(np.float32),
+        }
+        if name == "first":
+            weights["pad_value"] = np.array([104, 117, 123], np.uint8)
+        return Node(name, "conv", (source,), a, weights, q)
+
+    def multipliers(*values: float) -> dict[str, Any]:
+        return {"multiplier": np.array(values, np.float32)}
+
+    means = multipliers(*1 / np.arange(1, 7))
+    pool = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 0, 1, 1), "ceil_mode": 1}
+    wide: Any = {"stride": (2, 1), "padding": (1, 0, 2, 3), "dilation": (1, 2)}
+    plain: Any = {"kernel": (3, 3), "stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1)}
+    nodes = (
+        conv("first", "input", 3, 8, kernel=(3, 2), groups=1, activation="relu", **wide),
+        conv("groups", "first", 8, 12, groups=4, activation="relu6", **plain),
+        conv("depthwise", "groups", 12, 12, groups=12, activation="none", **plain),
+        Node("added", "add", ("groups", "depthwise"), {"activation": "relu"}, multipliers(0.61, 0.37), q),
+        Node("most", "max_pool", ("added",), pool, {}, q),
+        Node("mean", "avg_pool", ("most",), {**pool, "count_include_pad": 0}, means, q),
+        Node("padded", "avg_pool", ("most",), {**pool, "count_include_pad": 1}, means, q),
+        Node("gate", "global_avg_pool", ("padded",), {}, multipliers(0.07), q),
+        Node("scaled", "mul", ("gate", "mean"), {}, multipliers(0.031), Quantization(0.5, 7)),
+        Node("plus", "add", ("padded", "gate"), {}, multipliers(1.1, -0.0), Quantization(0.5, 7)),
+        Node("both", "concat", ("scaled", "plus"), {}, {}, Quantization(0.5, 7)),
+        Node("flat", "flatten", ("both",), {}, {}, Quantization(0.5, 7)),
+    )
+    return Graph(Tensor("input", (3, 11, 9), byte_), nodes, "flat")
+
+
+@pytest.mark.parametrize("isa", ["scalar", None])
+def test_networks_run_from_the_page_to_the_same_bits(model: Model, isa: str | None) -> None:
+    graph = model.graph if model.graph.is_int8 else windowed_graph()
+    data = dumps(Model(graph, {}))
+    channels, height, width = graph.input.shape
+    picture = np.random.default_rng(5).integers(0, 256, (height, width, channels)).astype(np.uint8)
+    expected = engine.load(data, isa=isa).run(picture)
+    computed = np.array(run_int8(data, picture.transpose(2, 0, 1)), np.float32)
+    assert len(np.unique(expected)) > 2
+    assert computed.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"])
+@pytest.mark.parametrize("order", ["BGR", "L"])
+def test_pictures_are_prepared_from_the_page(interpolation: Any, order: Any) -> None:
+    rng = np.random.default_rng(4)
+    mean = [100.0] * (1 if order == "L" else 3)
+    for height, width in ((61, 83), (40, 31), (19, 20), (24, 24)):
+        picture = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+        for resize in ("short-side", "exact"):
+            if height > width and resize == "exact":
+                continue  # Pillow 13 has another order there
+            p = {"size": 21, "resize": resize, "resize_to": 24, "interpolation": interpolation}
+            p |= {"mean": mean, "scale": mean, "channel_order": order}
+            assert p.keys() == CAFFE.to_dict().keys()
+            expected = Preparation.from_dict(p).geometry(Image.fromarray(picture))
+            assert (prepared(p, picture) == expected).all()
+
+
+def test_the_page_names_the_fields_of_the_preparation() -> None:
+    section = PAGE[PAGE.index("### The preparation") : PAGE.index("From an upright picture")]
+    first = "".join(re.findall(r"^\|[^|]*", section, re.MULTILINE))
+    assert {*re.findall(r"`(\w+)`", first)} == {*CAFFE.to_dict()}
