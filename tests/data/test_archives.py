@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from squeezekit.data.picture import PictureError
-from squeezekit.data.source import open_pictures
+from squeezekit.data.source import PictureSet, open_pictures
 from squeezekit.errors import UserError
 
 PATHS = [
@@ -131,15 +131,14 @@ def test_a_long_extra_field_in_the_local_header(tmp_path, picture_bytes):
     assert [c[2] for c in content(open_pictures(path))] == [picture_bytes()] * 2
 
 
-def _read_all(pictures):
-    return content(pictures)
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_reading_in_other_processes(photos, tmp_path, method):
     pictures = open_pictures(pack(photos(*PATHS), tmp_path / "p.zip", wrapped=False))
+    rows = range(len(pictures))
     with get_context(method).Pool(2) as pool:
-        assert pool.map(_read_all, [pictures] * 4) == [content(pictures)] * 4
+        assert pool.starmap(PictureSet.read, [(pictures, i) for i in rows]) == [
+            pictures.read(i) for i in rows
+        ]
 
 
 @pytest.mark.parametrize(
