@@ -307,11 +307,11 @@ def _check(
         raise UserError(f"--method {method}: takes no --max-bytes (--sparsity, or --method best)")
     if out.is_dir() and not sweep:
         raise UserError(f"{out}: is a folder (name the file to write)")
-    if not out.is_dir() and out.exists() and _is_folder(out, sweep):
+    folder = _is_folder(out, sweep)
+    if folder and out.exists() and not out.is_dir():
         raise UserError(
             f"{out}: is a file, not a folder to write every size into (end a file's name in .sqz)"
         )
-    folder = _is_folder(out, sweep)
     if not folder and out.suffix.lower() != ".sqz":
         raise UserError(f"--out {out}: end its name in .sqz (by which other commands know what it is)")
     if not out.parent.exists():
@@ -554,7 +554,6 @@ class _Work:
         graph = at_rest(self.graph)
         seen = self.classifier.preparation.normalise(self.material.calibration)
         pictures = np.ascontiguousarray(seen.transpose(0, 3, 1, 2))
-        asked = dict(self.settings)
         stages = None
         steps = 0 if not len(self.material.judges) else {"low": 0, "default": 200, "high": 1600}[self.effort]
         common: dict[str, Any] = {"teacher": graph, "steps": steps, "batch_size": 16, "seed": self.seed}
@@ -563,27 +562,25 @@ class _Work:
                 sparse = np.mean([(node.dense("weight") == 0).mean() for node in layers(graph)]) > 0.3
                 done = deep_compress(
                     graph,
-                    asked.pop("sparsity", None if sparse else 0.6),
-                    pictures if steps else None,
+                    pictures=pictures if steps else None,
                     scope="global",
                     advance=advance,
-                    **asked,
+                    **{"sparsity": None if sparse else 0.6, **self.settings},
                     **common,
                 )
                 made, stages = done.graph, done.stages
             elif self.method == "pruning":
-                share = asked.get("sparsity", 0.7)
+                share = self.settings.get("sparsity", 0.7)
                 made = (
                     prune_and_retrain(graph, share, pictures, scope="global", advance=advance, **common)
                     if steps
                     else prune(graph, share, "global")
                 )
-            elif max_bytes is None:
-                made = decompose(graph, asked.get("energy", 0.95))
             else:
-                made = decompose_to_bytes(graph, max_bytes)
-            if self.method == "svd" and steps:
-                made = retrain(made, pictures, advance=advance, **common)
+                energy = self.settings.get("energy", 0.95)
+                made = decompose(graph, energy) if max_bytes is None else decompose_to_bytes(graph, max_bytes)
+                if steps:
+                    made = retrain(made, pictures, advance=advance, **common)
         return [_Try(self.dumps(made), made, 0.0, stages=stages)]
 
     # -- what all share

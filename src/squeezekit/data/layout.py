@@ -68,11 +68,11 @@ def understand(
     """
     if not len(listing):
         raise UserError(f"{name}: no pictures found ({_EXPECTED})")
-    if not labelled and all(folder == "" for folder in _filled(listing)):
-        rows = _sorted_within_groups(listing, np.zeros(len(listing), np.int64))
-        return Layout(rows, np.zeros(len(rows), np.int32), ("",), {}, "")
     direct = np.bincount(listing.folder, minlength=len(listing.folders))
     counts = {folder: int(n) for folder, n in zip(listing.folders, direct, strict=True)}
+    if not labelled and counts.get("") == len(listing):  # all beside each other
+        rows = _sorted_within_groups(listing, np.zeros(len(listing), np.int64))
+        return Layout(rows, np.zeros(len(rows), np.int32), ("",), {}, "")
     prefix = _wrapping_folder(counts) if may_be_wrapped else ""
     if prefix:
         counts = {f.removeprefix(prefix): n for f, n in counts.items() if f.startswith(prefix)}
@@ -93,11 +93,6 @@ def understand(
     group = group[rows]
     positions = {s: np.flatnonzero(group // len(classes) == i) for i, s in enumerate(splits) if s}
     return Layout(rows, (group % len(classes)).astype(np.int32), classes, positions, prefix)
-
-
-def _filled(listing: Listing) -> list[str]:
-    """Return the folders that pictures lie in directly."""
-    return [listing.folders[i] for i in np.unique(listing.folder)]
 
 
 def _top(folder: str) -> str:

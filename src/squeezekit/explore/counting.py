@@ -32,7 +32,7 @@ from squeezekit.models.squeezenet import stretched
 __all__ = ["BITS_A_WEIGHT", "FAMILIES", "Count", "built", "count", "layers", "sums"]
 
 #: Bits that a weight takes in a file: what `compress` reaches where no size is asked of it, as small as it
-#: gets before answers change. Measured: 2.4 for SqueezeNet v1.0 on ImageNet (docs/benchmarks.md, 370,516
+#: gets before answers change. Measured: 2.4 for SqueezeNet v1.0 on ImageNet (docs/benchmarks.md, 372,235
 #: bytes), 1.8 for a SqueezeNet of 89,000 weights on digits. Networks of less to spare need more.
 BITS_A_WEIGHT = 2.5
 #: Bits of an output channel: 4 of its multiplier, 10 of its bias (the same file of digits).

@@ -56,9 +56,9 @@ def possible(space: Space, budget: Budget, costs: Costs, seed: int = 0) -> Param
     alone = [name for name, limit in budget.bounds if lowest[name] > limit]
     where = f"in the space {space.name} at {space.size} px"
     if alone:
-        are, they = ("is", "is") if len(alone) == 1 else ("are", "are")
+        are = "is" if len(alone) == 1 else "are"
         numbers = _listed([f"{lowest[name]:,.0f}" for name in alone])
-        told = f"{_listed(alone)} {are} impossible, the least {where} {they} {numbers}"
+        told = f"{_listed(alone)} {are} impossible, the least {where} {are} {numbers}"
     else:
         told = f"no design {where} meets {_listed(budget.names)} together"
     # A bound that was added is named only where it stands in the way: then another has to be given.

@@ -119,13 +119,10 @@ class WithinBudget(BaseSampler):
             if good(drawn := self._space.random(self._rng, given)):
                 return drawn
         for _ in range(0 if given else _NEIGHBOURS):
-            near = self._near(fitting)
-            if good(near):
+            if good(near := self._near(fitting)):
                 return near
-            if (
-                self._built(self._space.design(near)) in tried
-            ):  # and so it fits, in other words: go on from it
-                fitting.append(near)
+            if self._built(self._space.design(near)) in tried:
+                fitting.append(near)  # it fits, in other words: go on from it
         return self._known  # the whole space has been tried
 
     def sample_independent(

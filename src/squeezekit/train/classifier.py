@@ -131,6 +131,8 @@ def load_classifier(
     elif weights is not None:
         raise UserError(f"--weights: {model} carries its own (give the name of a network to use others)")
     source = weights if weights is not None else model
+    if preparation is not None and Path(source).suffix.lower() != ".onnx":
+        raise UserError(f"--preparation: {source} carries its own (it is for .onnx files)")
     if Path(source).suffix.lower() in (".sqz", ".onnx"):
         if name is not None:
             raise UserError(
@@ -140,8 +142,6 @@ def load_classifier(
         from squeezekit.train.stored import load_stored
 
         return load_stored(Path(source), classes, preparation)
-    if preparation is not None:
-        raise UserError(f"--preparation: {model} carries its own (it is for .onnx files)")
     if str(source) != "imagenet":
         source = weights_file(source)
         if source.suffix == ".safetensors" and is_checkpoint(source):

@@ -57,8 +57,6 @@ def load_stored(
         The file is missing or damaged, or the names or the preparation do not match.
     """
     if path.suffix.lower() != ".onnx":
-        if preparation is not None:
-            raise UserError(f"--preparation: {path} carries its own")
         with contextlib.suppress(FloatFileError):
             return load_shipped(path, classes)
         return _float_sqz(path, classes)
