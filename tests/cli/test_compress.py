@@ -194,7 +194,7 @@ def test_an_exported_network_comes_back_with_its_names_and_preparation(
     assert main(["export", str(run), "--to", "onnx", "--out", str(exported)]) == 0  # a network with pools
     capsys.readouterr()
     one, other = (said(capsys, "evaluate", str(each), str(photos)) for each in (run, exported))
-    assert one["top1"] == other["top1"]
+    assert (one["images"], one["top1"]) == (other["images"], other["top1"])  # of what was held out, again
     done = said(
         capsys, "compress", str(exported), "--data", str(photos), "--effort", "low", "--out", str(file)
     )

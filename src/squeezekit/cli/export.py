@@ -73,6 +73,7 @@ def load(model: str, classes: Path | None, weights: str | None) -> Model:
     from squeezekit.format import Model
     from squeezekit.graph.from_torch import from_torch
     from squeezekit.train.classifier import Classifier, load_classifier
+    from squeezekit.train.shipped import training_metadata
 
     found = load_classifier(model, classes=classes, weights=weights)
     if not isinstance(found, Classifier):
@@ -85,5 +86,5 @@ def load(model: str, classes: Path | None, weights: str | None) -> Model:
         preparation.to_dict(),
         known.names if known else (),
         known.synsets if known else None,
-        {"network": found.name},
+        {"network": found.name, **training_metadata(found.training)},
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import tempfile
 import time
@@ -48,7 +47,7 @@ from squeezekit.graph.passes import at_rest, prepare
 from squeezekit.report.progress import progress_bar
 from squeezekit.train.classifier import Classifier, load_classifier
 from squeezekit.train.precision import bf16_pays
-from squeezekit.train.stored import TRAINING, IntegerClassifier
+from squeezekit.train.shipped import IntegerClassifier, training_metadata
 
 __all__ = ["METHODS", "Compression", "compress"]
 
@@ -589,8 +588,7 @@ class _Work:
         """Write the file's bytes."""
         known = self.classifier.classes.known
         metadata = {"made_by": f"squeezekit {__version__}", "network": self.classifier.name}
-        if self.material.training is not None:
-            metadata[TRAINING] = json.dumps(self.material.training, separators=(",", ":"))
+        metadata |= training_metadata(self.material.training)
         return dumps(
             Model(
                 graph,

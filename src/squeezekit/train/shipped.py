@@ -17,7 +17,7 @@ from squeezekit.errors import UserError
 from squeezekit.train.classes import Classes, read_classes
 from squeezekit.train.dealing import checked_dealing
 
-__all__ = ["TRAINING", "IntegerClassifier", "load_shipped", "read_training"]
+__all__ = ["TRAINING", "IntegerClassifier", "load_shipped", "read_training", "training_metadata"]
 
 #: The key of a .sqz's metadata under which it says what it was trained or calibrated on, as JSON.
 TRAINING = "training"
@@ -84,6 +84,11 @@ def load_shipped(path: Path, classes: str | Path | None = None) -> IntegerClassi
     return IntegerClassifier(
         model.metadata.get("network", path.stem), model, model.preparation, named, training
     )
+
+
+def training_metadata(training: dict[str, Any] | None) -> dict[str, str]:
+    """Return what a file says of the pictures that it was made with: what :func:`read_training` reads."""
+    return {} if training is None else {TRAINING: json.dumps(training, separators=(",", ":"))}
 
 
 def read_training(path: Path, metadata: dict[str, str]) -> dict[str, Any] | None:

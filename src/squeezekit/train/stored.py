@@ -17,9 +17,9 @@ from squeezekit.graph.graph import Graph
 from squeezekit.graph.to_torch import to_torch
 from squeezekit.train.classes import Classes, read_classes, unnamed
 from squeezekit.train.classifier import Classifier
-from squeezekit.train.shipped import TRAINING, IntegerClassifier, load_shipped, read_training
+from squeezekit.train.shipped import IntegerClassifier, load_shipped, read_training
 
-__all__ = ["TRAINING", "IntegerClassifier", "load_stored"]
+__all__ = ["load_stored"]
 
 #: torchvision's preparation for one channel: the mean and deviation of the three, averaged.
 _GREY = replace(
