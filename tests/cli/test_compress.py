@@ -262,6 +262,7 @@ def test_mistakes_are_one_clear_line(
         ((*given, "--method", "deep-compression", "--bits", "9"), "--bits 9"),
         ((*given, "--method", "deep-compression", "--initialisation", "x"), "--initialisation x"),
         ((*given, "--method", "svd", "--energy", "0"), "--energy 0"),
+        ((*given, "--method", "svd", "--energy", "0.9", "--max-bytes", "9k"), "take one"),
         ((*given, "--preparation", "imagenet"), "carries its own"),
         (("compress", str(run), "--out", "/proc/a.sqz"), "cannot be written"),
         (("compress", str(run), "--out", str(tmp_path / "a.txt")), "end its name in .sqz"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,16 @@ def test_code_in_a_pickle_is_never_run(network, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UserError, match="cannot be read as plain weights"):
         load_weights(network, "evil.pth")
     assert not (tmp_path / "touched-by-a-pickle").exists()
+
+
+def test_weights_that_are_no_numbers_are_named(network, tmp_path: Path) -> None:
+    state = network.state_dict()
+    name = next(iter(state))
+    state[name].view(-1)[0] = float("nan")
+    for path, save in (("nan.pth", torch.save), ("nan.safetensors", save_file)):
+        save(state, tmp_path / path)
+        with pytest.raises(UserError, match=f"{path}: {re.escape(name)} holds values that are not finite"):
+            load_weights(network, tmp_path / path)
 
 
 def test_a_pth_without_a_state_dict(network, tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_the_bar_tells_the_accuracy_of_the_first_epoch_too() -> None:
         world_size=1,
         current_epoch=0,
     )
-    module: Any = SimpleNamespace(_train_sums=torch.tensor([1.5, 3.0, 4.0]))
+    module: Any = SimpleNamespace(train_sums=torch.tensor([1.5, 3.0, 4.0]))
     bar.on_train_start(trainer, module)
     bar.on_train_epoch_start(trainer, module)
     bar.on_train_batch_end(trainer, module, {"loss": torch.tensor(0.5)}, {"labels": [0, 1, 2, 3]}, 0)

@@ -221,7 +221,7 @@ def compress(
     """
     started = time.perf_counter()
     out = Path(out)
-    _check(method, max_bytes, max_drop, effort, coding, out, sweep)
+    _check(method, max_bytes, max_drop, energy, effort, coding, out, sweep)
     settings = _settings(method, sparsity, bits, initialisation, energy)
     classifier = (
         model
@@ -285,6 +285,7 @@ def _check(
     method: str,
     max_bytes: int | None,
     max_drop: float | None,
+    energy: float | None,
     effort: str,
     coding: str,
     out: Path,
@@ -302,6 +303,8 @@ def _check(
         raise UserError(f"--max-drop {max_drop}: must be 0 or more percentage points")
     if method != "best" and (max_drop is not None or sweep):
         raise UserError(f"--method {method}: takes no --max-drop and no --sweep (best does)")
+    if method == "svd" and energy is not None and max_bytes is not None:
+        raise UserError("--energy and --max-bytes: take one (the bytes decide how much energy is kept)")
     if method in ("deep-compression", "pruning") and max_bytes is not None:
         raise UserError(f"--method {method}: takes no --max-bytes (--sparsity, or --method best)")
     if out.is_dir() and not sweep:

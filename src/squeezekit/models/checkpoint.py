@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from squeezekit.models.network import Network
 from squeezekit.models.registry import build
 
 __all__ = [
+    "check_finite",
     "is_checkpoint",
     "load_checkpoint",
     "read_checkpoint",
@@ -105,10 +107,15 @@ def _read(path: str | os.PathLike[str], *, tensors: bool) -> tuple[dict[str, Ten
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({_line(error)})") from error
-    for name, tensor in found.items():
+    check_finite(path, found)
+    return found, metadata
+
+
+def check_finite(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> None:
+    """Complain of the first of a file's tensors that holds NaN or infinity."""
+    for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{path}: {name} holds values that are not finite (NaN or infinity)")
-    return found, metadata
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from squeezekit.errors import UserError
-from squeezekit.models.checkpoint import read_safetensors
+from squeezekit.models.checkpoint import check_finite, read_safetensors
 from squeezekit.models.deep_compression import is_deep_compression, read_deep_compression
 from squeezekit.models.head import head_name
 from squeezekit.models.interchange import TORCHVISION_NAMES, from_torchvision
@@ -151,6 +151,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         isinstance(k, str) and isinstance(v, Tensor) and v.layout == torch.strided for k, v in content.items()
     ):
         raise UserError(f"{path}: holds no state dict (expected names and dense tensors)")
+    check_finite(path, content)
     return dict(content)
 
 

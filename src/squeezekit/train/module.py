@@ -124,7 +124,8 @@ class ClassifierModule(LightningModule):
             average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
             self.averaged.requires_grad_(False)
-        self._train_sums = torch.zeros(3)  # loss, right, pictures
+        #: Of this epoch so far: loss, right answers, pictures.
+        self.train_sums = torch.zeros(3)
         self._val_sums = torch.zeros(4)  # loss, right, right among the first five, pictures
         #: The numbers of the last epoch that ended.
         self.epoch_metrics: dict[str, float] = {}
@@ -156,7 +157,7 @@ class ClassifierModule(LightningModule):
         if self.recipe.frozen:
             self.network.get_submodule("features").requires_grad_(self.current_epoch >= self.frozen_epochs)
         # On the device, so that no step waits for a number to come back.
-        self._train_sums = torch.zeros(3, device=self.device)
+        self.train_sums = torch.zeros(3, device=self.device)
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         # Not once an epoch: whoever draws between two steps (loaders do, when they start) would shift all
@@ -173,7 +174,7 @@ class ClassifierModule(LightningModule):
         with torch.no_grad():
             hard = targets if targets.ndim == 1 else targets.argmax(1)
             right = (logits.argmax(1) == hard).sum()
-            self._train_sums += torch.stack((loss * len(labels), right, right.new_tensor(len(labels))))
+            self.train_sums += torch.stack((loss * len(labels), right, right.new_tensor(len(labels))))
         return loss
 
     def _turns(self, index: Tensor) -> Tensor:
@@ -211,7 +212,7 @@ class ClassifierModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         # With several processes, the sums of all of them.
-        train = self._summed(self._train_sums)
+        train = self._summed(self.train_sums)
         if not math.isfinite(train[0]):
             raise UserError(
                 f"--lr {self.lr:g}: training diverged in epoch {self.current_epoch + 1} (take a smaller rate)"

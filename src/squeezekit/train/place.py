@@ -74,7 +74,7 @@ class KeepPlace(Callback):
         loop = trainer.fit_loop
         done: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
         within = done < trainer.num_training_batches
-        sums: Any = pl_module._train_sums
+        sums: Any = pl_module.train_sums
         if within and trainer.world_size > 1:
             sums = pl_module.all_gather(sums)
         checkpoint[_KEY] = {
@@ -101,6 +101,6 @@ class KeepPlace(Callback):
         pl_module.on_train_batch_end(None, None, 0)
         sums = torch.tensor(self._kept["sums"], device=pl_module.device)
         if len(sums) == trainer.world_size:
-            pl_module._train_sums = sums[trainer.global_rank]
+            pl_module.train_sums = sums[trainer.global_rank]
         elif trainer.is_global_zero:  # for all
-            pl_module._train_sums = sums.sum(0)
+            pl_module.train_sums = sums.sum(0)

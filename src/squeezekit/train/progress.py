@@ -63,7 +63,7 @@ class RunProgress(ProgressBar):
         if now - self._shown > 0.5:  # reading the loss waits for the device: not at every step
             self._shown = now
             self._loss = float(outputs["loss"])
-            _, right, seen = pl_module._train_sums.tolist()  # type: ignore[operator]
+            _, right, seen = pl_module.train_sums.tolist()  # type: ignore[operator]
             self._accuracy = right / max(seen, 1)
         rate = self._seen / max(now - self._since, 1e-9)
         metrics = getattr(pl_module, "epoch_metrics", {})
