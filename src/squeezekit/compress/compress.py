@@ -66,6 +66,8 @@ MOST_LOSS = 0.1
 ATTEMPTS = 4
 #: A file of this share of the bytes allowed is near enough.
 NEAR = 0.975
+#: Prices of which one is so many times the other make files of nearly the same bytes.
+CLOSE = 1.15
 
 
 @dataclass(frozen=True)
@@ -478,7 +480,7 @@ class _Work:
         if self.learns and start is not None:
             made, i = start
             learned = self._learned(
-                made, tries[i].price, lambda content: (len(content) - floor) / max(1, most - floor)
+                made, tries[i].price, size=lambda content: (len(content) - floor) / max(1, most - floor)
             )
             tries[i] = self._written(learned, tries[i].price)
         return tries
@@ -494,23 +496,28 @@ class _Work:
         return floor
 
     def _to_drop(self, most: float) -> list[_Try]:
-        """Go smaller while the drop allows it, larger while it does not."""
+        """Go smaller while the drop allows it, larger while it does not, and then into the middle."""
         price = self._price(LOSS)
-        tries = [self._try(price)]
-        fits = drop(self.judge(tries[0])) <= most
-        for _ in range(ATTEMPTS):
-            price *= 1.7 if fits else 1 / 2.5
+        tries: list[_Try] = []
+        fits, misses = 0.0, math.inf  # the highest price within the drop, the lowest beyond it
+        for _ in range(1 + ATTEMPTS):
             tries.append(self._try(price))
-            if (drop(self.judge(tries[-1])) <= most) != fits:
+            within = drop(self.judge(tries[-1])) <= most
+            fits, misses = (max(fits, price), misses) if within else (fits, min(misses, price))
+            if misses < CLOSE * fits:
                 break
+            if misses == math.inf:
+                price *= 1.7
+            else:
+                price = math.sqrt(fits * misses) if fits else price / 2.5
         return tries
 
     def _try(self, price: float, judged: bool = False) -> _Try:
-        return self._finished(self._rounded(price), price, judged)
+        return self._finished(self._rounded(price), price, judged=judged, share=1 / ATTEMPTS)
 
-    def _finished(self, made: Quantized, price: float, judged: bool = False) -> _Try:
+    def _finished(self, made: Quantized, price: float, *, judged: bool = False, share: float = 1.0) -> _Try:
         if self.learns:
-            made = self._learned(made, price)
+            made = self._learned(made, price, share)
         tried = self._written(made, price)
         if judged:
             self.judge(tried)
@@ -527,15 +534,21 @@ class _Work:
         return _Try(self.dumps(graph), graph, price)
 
     def _learned(
-        self, start: Quantized, price: float, size: Callable[[bytes], float] | None = None
+        self,
+        start: Quantized,
+        price: float,
+        share: float = 1.0,
+        size: Callable[[bytes], float] | None = None,
     ) -> Quantized:
+        """Learn, with a share of the effort's work: of several sizes each gets little."""
         known, learners = self._calibrated, self.material.learners
         assert known is not None
         assert learners is not None
         batch = learners.batch_size
         # The teacher's answer, and the student's with its two gradients.
         steps = min(
-            EFFORTS[self.effort][1] / (4 * cost(known.graph).macs * batch), PASSES * len(learners) / batch
+            share * EFFORTS[self.effort][1] / (4 * cost(known.graph).macs * batch),
+            PASSES * len(learners) / batch,
         )
         aim = None if size is None else lambda made: size(self.dumps(made.graph(known)))
         with progress_bar("learning", self.console) as advance:
