@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,26 @@ def test_the_papers_methods(
     assert said(capsys, "evaluate", str(file), str(photos))["images"] == 18
 
 
+def test_svd_takes_the_bytes_of_the_whole_file(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("compress", str(run), "--data", str(photos), "--method", "svd", "--effort", "low")
+    whole = said(capsys, *words, "--energy", "1", "--out", str(tmp_path / "a.sqz"))["bytes"]
+    assert said(capsys, *words, "--max-bytes", str(whole), "--out", str(tmp_path / "b.sqz"))["bytes"] == whole
+    most = int(0.8 * whole)
+    cut = said(capsys, *words, "--max-bytes", str(most), "--out", str(tmp_path / "c.sqz"))["bytes"]
+    assert 0.93 * most < cut <= most
+
+
+def test_pruning_tells_what_gaps_would_take(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("compress", str(run), "--data", str(photos), "--method", "pruning", "--effort", "low")
+    stages = said(capsys, *words, "--out", str(tmp_path / "a.sqz"))["stages"]
+    assert list(stages) == ["original", "pruning"]
+    assert stages["pruning"] < 0.6 * stages["original"]
+
+
 def test_without_pictures_noise_calibrates(
     run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,7 +177,32 @@ def test_without_pictures_noise_calibrates(
     output = capsys.readouterr()
     assert "no DATA" in output.err
     assert json.loads(output.out)["agreement"] is None
-    assert said(capsys, "evaluate", str(file), str(photos), "--against", str(run))["agreement"] > 0.6
+    against = said(capsys, "evaluate", str(file), str(photos), "--against", str(run))
+    assert against["agreement"] > 0.6
+    assert (against["split"], against["images"]) == ("test", 18)  # it knows what trained the run
+
+
+def test_answers_of_one_by_one_pixel_are_answers(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network need not flatten what it averages."""
+    random = np.random.default_rng(3)
+    weight = numpy_helper.from_array(random.normal(size=(5, 3, 3, 3)).astype(np.float32), "w")
+    bias = numpy_helper.from_array(random.normal(size=5).astype(np.float32), "b")
+    conv = helper.make_node("Conv", ["x", "w", "b"], ["conv"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    found = []
+    for name, shape in (("flat", [1, 5]), ("mean", [1, 5, 1, 1])):
+        nodes = [conv, helper.make_node("GlobalAveragePool", ["conv"], ["mean"])]
+        nodes += [helper.make_node("Flatten", ["mean"], ["flat"])] if name == "flat" else []
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 32])
+        y = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        graph = helper.make_graph(nodes, "network", [x], [y], [weight, bias])
+        path = tmp_path / f"{name}.onnx"
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        path.write_bytes(made.SerializeToString())
+        words = ("compress", str(path), "--data", str(photos), "--effort", "low", "--out")
+        found.append(said(capsys, *words, str(tmp_path / f"{name}.sqz"))["agreement"])
+    assert found[0] == found[1] > 0.5
 
 
 def test_an_onnx_goes_the_same_way(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,6 +260,22 @@ def test_pictures_need_no_labels(
     assert done["judged"] == 20
     assert done["agreement"] > 0.5
     assert done["top1"] is None
+    # The file knows both what calibrated it and what trained the run.
+    assert said(capsys, "evaluate", str(file), str(photos))["images"] == 18
+
+
+def test_the_bytes_of_an_empty_network_are_too_few(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compress", str(run), "--data", str(photos), "--effort", "low", "--out", str(tmp_path / "a.sqz")]
+    assert main([*words, "--max-bytes", "100"]) == 2
+    empty = re.search(r"takes ([\d,]+) bytes", capsys.readouterr().err)
+    assert empty
+    for more in (0, 1, 20):
+        assert main([*words, "--max-bytes", str(int(empty[1].replace(",", "")) + more)]) == 2
+        error = capsys.readouterr().err
+        assert "cannot be reached" in error or "not reached" in error
+    assert not (tmp_path / "a.sqz").exists()
 
 
 def test_deep_compression_takes_its_settings_and_tells_its_stages(

@@ -123,6 +123,22 @@ def test_the_size_that_is_asked_for(calibrated: Calibrated, pictures: np.ndarray
     assert 0.8 < share_of(most, calibrated, made) <= 1
 
 
+def test_a_size_that_no_rounding_reaches_comes_to_an_end(
+    calibrated: Calibrated, pictures: np.ndarray
+) -> None:
+    start = quantize(calibrated, 1e-4, 1, ignore)
+    made = learn(
+        calibrated,
+        start,
+        1e-4,
+        batches(pictures[:HALF]),
+        2,
+        ignore,
+        size=lambda candidate: share_of(400, calibrated, candidate),
+    )
+    assert 1 < share_of(400, calibrated, made) < share_of(400, calibrated, start)
+
+
 def test_whole_numbers_on_the_same_steps(calibrated: Calibrated, pictures: np.ndarray) -> None:
     start = quantize(calibrated, 1e-4, 1, ignore)
     made = learn(calibrated, start, 1e-4, batches(pictures[:HALF]), 5, ignore)

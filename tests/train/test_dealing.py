@@ -7,13 +7,18 @@ from typing import Any
 import pytest
 
 from squeezekit.errors import UserError
-from squeezekit.train.dealing import checked_dealing
+from squeezekit.train.dealing import checked_dealing, dealing_of
 
 TRAINED = {"fingerprint": "ab", "seed": 3, "val_fraction": 0.1, "test_fraction": 0}
 HALVES = {"fingerprint": "ab", "seed": 0, "halves": True}
 
 
-@pytest.mark.parametrize("training", [None, {}, {"note": 1}, TRAINED, HALVES, {**TRAINED, "halves": False}])
+LATER = {"fingerprint": "cd", "seed": 1, "halves": True, "before": TRAINED}
+
+
+@pytest.mark.parametrize(
+    "training", [None, {}, {"note": 1}, TRAINED, HALVES, {**TRAINED, "halves": False}, LATER]
+)
 def test_good_ones_pass(training: Any) -> None:
     assert checked_dealing(training, "a.sqz") is training
 
@@ -35,8 +40,25 @@ def test_good_ones_pass(training: Any) -> None:
         ({**TRAINED, "test_fraction": 1.5}, "test_fraction"),
         ({**HALVES, "halves": "yes"}, "halves"),
         ({**HALVES, "seed": None}, "seed"),
+        ({**LATER, "before": {**TRAINED, "seed": -1}}, "seed"),
+        ({**LATER, "before": "ab"}, "no table"),
     ],
 )
 def test_nonsense_is_one_clear_error(training: Any, complaint: str) -> None:
     with pytest.raises(UserError, match=rf"^a\.sqz: damaged: .*{complaint}"):
         checked_dealing(training, "a.sqz")
+
+
+def test_nobody_is_believed_a_thousand_trainings() -> None:
+    training: dict[str, Any] = {}
+    for _ in range(1000):
+        training = {"before": training}
+    with pytest.raises(UserError, match="more than 16"):
+        checked_dealing(training, "a.sqz")
+
+
+def test_every_dealing_is_remembered() -> None:
+    assert dealing_of(LATER, "cd") is LATER
+    assert dealing_of(LATER, "ab") is TRAINED
+    assert dealing_of(LATER, "ef") is None
+    assert dealing_of(None, "ab") is None

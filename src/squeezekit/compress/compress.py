@@ -28,10 +28,10 @@ from squeezekit.compress.best import (
 from squeezekit.compress.canonical import canonical
 from squeezekit.compress.deep_compression import deep_compress
 from squeezekit.compress.judging import Judges, drop
-from squeezekit.compress.layers import layers
+from squeezekit.compress.layers import dense_bytes, layers
 from squeezekit.compress.learning import learn
 from squeezekit.compress.material import Material, gather, noise
-from squeezekit.compress.pruning import prune, prune_and_retrain
+from squeezekit.compress.pruning import prune, prune_and_retrain, sparse_bytes
 from squeezekit.compress.retraining import retrain
 from squeezekit.compress.shared_weights import Initialisation
 from squeezekit.compress.svd import decompose, decompose_to_bytes
@@ -64,8 +64,10 @@ LOSS = 0.02
 MOST_LOSS = 0.1
 #: Times that a size or a drop is aimed at.
 ATTEMPTS = 4
-#: A file of this share of the bytes allowed is near enough.
-NEAR = 0.975
+#: Shares of the bytes allowed: what is aimed at, and what is near enough.
+ROOM, NEAR = 0.995, 0.975
+#: Pictures that judge a file, or choose its size, at most.
+JUDGES = 500
 #: Prices of which one is so many times the other make files of nearly the same bytes.
 CLOSE = 1.15
 
@@ -99,7 +101,7 @@ class Compression:
         Every size that was tried on the way: bytes, the file where it was kept, and agreement, top1 and so on
         where they were measured, with a largest drop on the pictures that choose.
     stages : dict of str to int or None
-        Of Deep Compression: bytes of all parameters after each stage, as the paper counts them.
+        Of pruning and Deep Compression: bytes of all parameters after each stage, as the papers count them.
     """
 
     out: str
@@ -188,8 +190,8 @@ def compress(
     sweep : bool
         Try a row of sizes; they are in the result's `attempts`, which is of the largest that is allowed.
     sparsity : float, optional
-        For pruning and Deep Compression: the share of weights that shall be zero, 0.7 and 0.6 by default; a
-        network that is pruned already stays as it is.
+        For pruning and Deep Compression: the share of weights that shall be zero, 0.7 and 0.6 by default; for
+        Deep Compression a network that is pruned already stays as it is.
     bits : int, optional
         For Deep Compression: of the shared values of each layer; by default 8 for convolutions, 5 for linear
         layers.
@@ -246,7 +248,14 @@ def compress(
         work.material = noise(classifier.preparation, 32, seed)
     else:
         with progress_bar("reading pictures", console) as advance:
-            work.material = gather(classifier, pictures, most=most_pictures, seed=seed, advance=advance)
+            work.material = gather(
+                classifier,
+                pictures,
+                most=most_pictures,
+                judges=JUDGES if max_drop is None else 3 * JUDGES,  # of which a third chooses
+                seed=seed,
+                advance=advance,
+            )
     judges = Judges(classifier, work.material.judges, work.material.labels)
     work.choosing, reporting = (judges, judges) if max_drop is None else judges.split()
     if max_drop is not None and not len(reporting):
@@ -254,6 +263,11 @@ def compress(
             "--max-drop needs --data: the drop is measured on pictures"
             if not len(judges)
             else f"--max-drop: {len(judges)} picture to judge by (it takes some to choose, others to report)"
+        )
+    if warn and max_drop is not None and max_drop < (finest := 100 / len(work.choosing)):
+        warn(
+            f"--max-drop {max_drop:g}: {len(work.choosing)} pictures choose the size, and one of them is "
+            f"{finest:.2g} points (more pictures tell more finely)"
         )
     tries = work.papers(max_bytes) if method != "best" else work.best(max_bytes, max_drop, sweep)
     chosen = _choose(tries, max_bytes, max_drop, work)
@@ -460,7 +474,7 @@ class _Work:
         """Aim at a size; each miss corrects the aim."""
         assert self._calibrated is not None
         floor = self._floor(self._calibrated, most)
-        room = 8.0 * (0.995 * most - floor)
+        room = 8.0 * (ROOM * most - floor)
         tries: list[_Try] = []
         start: tuple[Quantized, int] | None = None  # the largest that fits, or the last, and which try it is
         for _ in range(ATTEMPTS):
@@ -476,7 +490,7 @@ class _Work:
                 start = made, len(tries) - 1
             if NEAR * most <= size <= most:
                 break
-            room *= (0.995 * most - floor) / max(1, size - floor)
+            room *= (ROOM * most - floor) / max(1, size - floor)
         if self.learns and start is not None:
             made, i = start
             learned = self._learned(
@@ -488,10 +502,10 @@ class _Work:
     def _floor(self, known: Calibrated, most: int, share: float = 1.0) -> int:
         """Return the bytes of the file with every weight zero; complain if `share` of them are too many."""
         floor = len(self.dumps(known.empty().graph(known)))
-        if floor * share > most:
+        if floor * share >= ROOM * most:
             raise UserError(
                 f"--max-bytes {most:,}: cannot be reached (with every weight zero the file takes "
-                f"{floor:,} bytes)"
+                f"{floor:,} bytes, to which weights would come)"
             )
         return floor
 
@@ -546,9 +560,8 @@ class _Work:
         assert learners is not None
         batch = learners.batch_size
         # The teacher's answer, and the student's with its two gradients.
-        steps = min(
-            share * EFFORTS[self.effort][1] / (4 * cost(known.graph).macs * batch),
-            PASSES * len(learners) / batch,
+        steps = share * min(
+            EFFORTS[self.effort][1] / (4 * cost(known.graph).macs * batch), PASSES * len(learners) / batch
         )
         aim = None if size is None else lambda made: size(self.dumps(made.graph(known)))
         with progress_bar("learning", self.console) as advance:
@@ -591,12 +604,24 @@ class _Work:
                     if steps
                     else prune(graph, share, "global")
                 )
+                stages = {"original": dense_bytes(graph), "pruning": sparse_bytes(made)}
             else:
                 energy = self.settings.get("energy", 0.95)
-                made = decompose(graph, energy) if max_bytes is None else decompose_to_bytes(graph, max_bytes)
+                made = decompose(graph, energy) if max_bytes is None else self._cut(graph, max_bytes)
                 if steps:
                     made = retrain(made, pictures, advance=advance, **common)
         return [_Try(self.dumps(made), made, 0.0, stages=stages)]
+
+    def _cut(self, graph: Graph, most: int) -> Graph:
+        """Cut ranks until the file fits: it takes fewer bytes than its parameters at 4 each."""
+        aim = most * dense_bytes(graph) / len(self.dumps(graph))
+        for _ in range(ATTEMPTS):
+            made = decompose_to_bytes(graph, int(aim))
+            size = len(self.dumps(made))
+            if size <= most and (made is graph or size >= NEAR * most):
+                break
+            aim *= ROOM * most / size
+        return made
 
     # -- what all share
 
@@ -604,7 +629,7 @@ class _Work:
         """Write the file's bytes."""
         known = self.classifier.classes.known
         metadata = {"made_by": f"squeezekit {__version__}", "network": self.classifier.name}
-        metadata |= training_metadata(self.material.training)
+        metadata |= training_metadata(self.material.training or self.classifier.training)
         return dumps(
             Model(
                 graph,

@@ -37,6 +37,8 @@ RATE = 3e-3
 ANSWER = 3.5
 #: The highest size, in steps, that a weight may have and be zero.
 HIGHEST = 1.45
+#: The price, in nats a bit, beyond which no weight is left to round away.
+DEAREST = 1e12
 #: Steps between two looks at what bits cost now.
 LOOK = 20
 #: Share of the size that is aimed at: what is over in the end is rounded away, with nothing to make it good.
@@ -127,15 +129,20 @@ def learn(
 
 
 def _fitted(before: Quantized, weights: list[_Weights], price: float, aim: Size) -> Quantized:
-    """Round as it is, or if that is too large, at the lowest price at which it is not."""
+    """Round as it is, or if that is too large, at the lowest price at which it is not.
+
+    What is too large at any price is returned so.
+    """
     made = _result(before, weights)
     share = aim(made)
     low, high = 0.0, math.inf
     found = made if share <= 1 else None
     while found is None or (low and high > 1.003 * low):
         price = math.sqrt(low * high) if math.isfinite(high) else price * max(share**ANSWER, 1.01)
+        if price > DEAREST:
+            return made
         for each in weights:
-            each.look(price, highest=math.inf)  # whatever the weights are, in the end all are zero
+            each.look(price, highest=math.inf)  # whatever the weights are, in the end nearly all are zero
         made = _result(before, weights)
         share = aim(made)
         if share <= 1:

@@ -21,6 +21,7 @@ from squeezekit.data.source import PictureSet
 from squeezekit.data.split import halves, resolve_splits
 from squeezekit.errors import UserError
 from squeezekit.train.classifier import Classifier
+from squeezekit.train.dealing import dealing_of
 from squeezekit.train.plan import SMALL
 from squeezekit.train.run_folder import fingerprint
 
@@ -86,7 +87,7 @@ class Material:
     labels : ndarray of int64, shape (M,), or None
         Classes of the judges; None where the folders are not called as the model's classes.
     training : dict or None
-        Which pictures were used, so that an evaluation can take others.
+        Which pictures were used, so that an evaluation can take others; and which trained the network before.
     learners : Learners or None
         None where they are too few to learn from.
     """
@@ -99,7 +100,7 @@ class Material:
 
 
 def gather(
-    classifier: Classifier, pictures: PictureSet, *, most: int, seed: int, advance: Advance
+    classifier: Classifier, pictures: PictureSet, *, most: int, judges: int = 500, seed: int, advance: Advance
 ) -> Material:
     """Choose and prepare pictures of DATA.
 
@@ -110,7 +111,7 @@ def gather(
     Parameters
     ----------
     classifier, pictures
-    most : int
+    most, judges : int
         Pictures to calibrate on, and to judge by, at most.
     seed : int
     advance : callable
@@ -121,21 +122,23 @@ def gather(
     UserError
         No picture can be read.
     """
-    known = classifier.training or {}
     mark = fingerprint(pictures)
-    if known.get("fingerprint") == mark and not known.get("halves"):
-        training = dict(known)
-        splits = resolve_splits(pictures, known["seed"], known["val_fraction"], known["test_fraction"])
-        parts = splits["train"], splits["val"]
-    elif "train" in pictures.splits:
-        training = {"fingerprint": mark, "seed": seed, "val_fraction": 0.1, "test_fraction": 0.2}
-        splits = resolve_splits(pictures, seed, 0.1, 0.2)
-        parts = splits["train"], splits["val"]
+    dealing, training = dealing_of(classifier.training, mark), classifier.training
+    if dealing is None:
+        dealing = {"fingerprint": mark, "seed": seed}
+        dealing |= (
+            {"val_fraction": 0.1, "test_fraction": 0.2} if "train" in pictures.splits else {"halves": True}
+        )
+        training = dealing if training is None else {**dealing, "before": training}
+    if dealing.get("halves"):
+        parts = halves(len(pictures), dealing["seed"])
     else:
-        training = {"fingerprint": mark, "seed": seed, "halves": True}
-        parts = halves(len(pictures), seed)
+        splits = resolve_splits(pictures, dealing["seed"], dealing["val_fraction"], dealing["test_fraction"])
+        parts = splits["train"], splits["val"]
     random = np.random.default_rng([seed, 1])
-    chosen = [np.sort(random.permutation(part)[:most]) for part in parts]
+    chosen = [
+        np.sort(random.permutation(part)[:number]) for part, number in zip(parts, (most, judges), strict=True)
+    ]
     total, done = sum(map(len, chosen)), 0
 
     def counted() -> None:
@@ -148,13 +151,13 @@ def gather(
     except UserError:
         to_class = None
     prepared = [_prepared(pictures, rows, classifier.preparation, counted) for rows in chosen]
-    (calibration, _), (judges, kept) = prepared
-    if not len(calibration) or not len(judges):
+    (calibration, _), (judging, kept) = prepared
+    if not len(calibration) or not len(judging):
         raise UserError(f"{pictures.name}: too few pictures can be read to calibrate and to judge")
     labels = None if to_class is None else to_class[pictures.labels[kept]]
     several = len(parts[0]) >= FEWEST
     learners = Learners(pictures, parts[0], classifier.preparation, seed) if several else None
-    return Material(calibration, judges, labels, training, learners)
+    return Material(calibration, judging, labels, training, learners)
 
 
 def _prepared(

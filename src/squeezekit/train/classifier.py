@@ -69,7 +69,7 @@ class Classifier:
             .to(self.device)
             .permute(0, 3, 1, 2)
         )
-        logits: NDArray[np.float32] = self.network(self._normalise(x)).float().cpu().numpy()
+        logits: NDArray[np.float32] = self.network(self._normalise(x)).flatten(1).float().cpu().numpy()
         return logits
 
 

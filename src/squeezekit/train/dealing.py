@@ -7,7 +7,17 @@ from typing import Any
 
 from squeezekit.errors import UserError
 
-__all__ = ["checked_dealing"]
+__all__ = ["checked_dealing", "dealing_of"]
+
+#: More dealings, one before the other, than a file is believed to tell of.
+_MOST = 16
+
+
+def dealing_of(training: dict[str, Any] | None, mark: str) -> dict[str, Any] | None:
+    """Return how pictures of this fingerprint were dealt, if they ever were for this network."""
+    while training is not None and training.get("fingerprint") != mark:
+        training = training.get("before")
+    return training
 
 
 def checked_dealing(training: Any, where: str) -> dict[str, Any] | None:
@@ -18,7 +28,8 @@ def checked_dealing(training: Any, where: str) -> dict[str, Any] | None:
     training
         None, or a table. With ``"fingerprint"``, a hash of the data, it has ``"seed"``, and ``"halves"`` (one
         calibrated, the other judged) or the shares ``"val_fraction"`` and ``"test_fraction"``. Without one
-        nothing is known of the pictures.
+        nothing is known of the pictures. ``"before"``, such a table too: other data, that trained the network
+        before these pictures compressed it.
     where
         The file, for the error.
 
@@ -32,12 +43,20 @@ def checked_dealing(training: Any, where: str) -> dict[str, Any] | None:
     UserError
         It is something else.
     """
-    if training is None:
-        return None
-    if not isinstance(training, dict):
-        raise UserError(f"{where}: damaged: what it tells of its training is no table")
+    now = training
+    for _ in range(_MOST):
+        if now is None:
+            return training  # type: ignore[no-any-return]
+        if not isinstance(now, dict):
+            raise UserError(f"{where}: damaged: what it tells of its training is no table")
+        _check(now, where)
+        now = now.get("before")
+    raise UserError(f"{where}: damaged: it tells of more than {_MOST} trainings")
+
+
+def _check(training: dict[str, Any], where: str) -> None:
     if "fingerprint" not in training:
-        return training
+        return
     good = {"fingerprint": isinstance(training["fingerprint"], str), "seed": _is_seed(training.get("seed"))}
     halves = training.get("halves", False)
     good["halves"] = isinstance(halves, bool)
@@ -46,7 +65,6 @@ def checked_dealing(training: Any, where: str) -> dict[str, Any] | None:
     for name, holds in good.items():
         if not holds:
             raise UserError(f"{where}: damaged: no good {name} in what it tells of its training")
-    return training
 
 
 def _is_seed(value: Any) -> bool:

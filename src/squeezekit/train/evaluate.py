@@ -18,6 +18,7 @@ from squeezekit.data.split import deal, given_parts, halves
 from squeezekit.errors import UserError
 from squeezekit.report.numbers import per_class, reliability
 from squeezekit.train.classifier import Classifier, load_classifier
+from squeezekit.train.dealing import dealing_of
 from squeezekit.train.predict import probabilities
 from squeezekit.train.run_folder import fingerprint
 from squeezekit.train.shipped import IntegerClassifier
@@ -133,15 +134,15 @@ def choose_split(pictures: PictureSet, split: Split, training: dict[str, Any] | 
     """
     splits = given_parts(pictures)
     everything = splits.pop("all")
-    known = training is not None and training.get("fingerprint") == fingerprint(pictures)
-    if known and training is not None and training.get("halves"):
-        splits = dict(zip(("train", "test"), halves(len(pictures), training["seed"]), strict=True))
-    elif known and training is not None:
+    dealing = dealing_of(training, fingerprint(pictures))
+    if dealing and dealing.get("halves"):
+        splits = dict(zip(("train", "test"), halves(len(pictures), dealing["seed"]), strict=True))
+    elif dealing:
         splits = deal(
             pictures,
-            seed=training["seed"],
-            val_fraction=training["val_fraction"],
-            test_fraction=training["test_fraction"],
+            seed=dealing["seed"],
+            val_fraction=dealing["val_fraction"],
+            test_fraction=dealing["test_fraction"],
         )
     if split == "all":
         return "all", everything
