@@ -92,7 +92,8 @@ def trained(arguments: argparse.Namespace, folder: Path) -> tuple[list[dict[str,
     """A run beside Deep Compression, on its test pictures."""
     run, data, effort = str(arguments.run), str(arguments.pictures), arguments.effort
     rows, weights = swept([run, "--data", data], folder, effort)
-    deep = ["--method", "deep-compression", "--out", str(folder / "deep.sqz"), "--effort", effort]
+    # Retraining belongs to the method.
+    deep = ["--method", "deep-compression", "--out", str(folder / "deep.sqz")]
     made = squeezekit("compress", run, "--data", data, *deep)
     rows.append({"method": "Deep Compression", "bytes": made["bytes"], "file": made["out"]})
     for row in rows:
