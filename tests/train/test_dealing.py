@@ -57,6 +57,15 @@ def test_nobody_is_believed_a_thousand_trainings() -> None:
         checked_dealing(training, "a.sqz")
 
 
+def test_sixteen_trainings_are_believed() -> None:
+    training: dict[str, Any] = TRAINED
+    for _ in range(15):
+        training = {"before": training}
+    assert checked_dealing(training, "a.sqz") is training
+    with pytest.raises(UserError, match="more than 16"):
+        checked_dealing({"before": training}, "a.sqz")
+
+
 def test_every_dealing_is_remembered() -> None:
     assert dealing_of(LATER, "cd") is LATER
     assert dealing_of(LATER, "ab") is TRAINED

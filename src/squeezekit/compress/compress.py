@@ -30,7 +30,7 @@ from squeezekit.compress.deep_compression import deep_compress
 from squeezekit.compress.judging import Judges, drop
 from squeezekit.compress.layers import dense_bytes, layers
 from squeezekit.compress.learning import learn
-from squeezekit.compress.material import Material, gather, noise
+from squeezekit.compress.material import MOST_JUDGES, Material, gather, noise
 from squeezekit.compress.pruning import prune, prune_and_retrain, sparse_bytes
 from squeezekit.compress.retraining import retrain
 from squeezekit.compress.shared_weights import Initialisation
@@ -66,8 +66,6 @@ MOST_LOSS = 0.1
 ATTEMPTS = 4
 #: Shares of the bytes allowed: what is aimed at, and what is near enough.
 ROOM, NEAR = 0.995, 0.975
-#: Pictures that judge a file, or choose its size, at most.
-JUDGES = 500
 #: Prices of which one is so many times the other make files of nearly the same bytes.
 CLOSE = 1.15
 
@@ -225,8 +223,8 @@ def compress(
     """
     started = time.perf_counter()
     out = Path(out)
-    _check(method, max_bytes, max_drop, energy, effort, coding, out, sweep)
-    settings = _settings(method, sparsity, bits, initialisation, energy)
+    _check(method, max_bytes, max_drop, effort, coding, out, sweep)
+    settings = _settings(method, max_bytes, sparsity, bits, initialisation, energy)
     classifier = (
         model
         if isinstance(model, Classifier)
@@ -252,7 +250,7 @@ def compress(
                 classifier,
                 pictures,
                 most=most_pictures,
-                judges=JUDGES if max_drop is None else 3 * JUDGES,  # of which a third chooses
+                judges=MOST_JUDGES if max_drop is None else 3 * MOST_JUDGES,  # of which a third chooses
                 seed=seed,
                 advance=advance,
             )
@@ -301,7 +299,6 @@ def _check(
     method: str,
     max_bytes: int | None,
     max_drop: float | None,
-    energy: float | None,
     effort: str,
     coding: str,
     out: Path,
@@ -319,8 +316,6 @@ def _check(
         raise UserError(f"--max-drop {max_drop}: must be 0 or more percentage points")
     if method != "best" and (max_drop is not None or sweep):
         raise UserError(f"--method {method}: takes no --max-drop and no --sweep (best does)")
-    if method == "svd" and energy is not None and max_bytes is not None:
-        raise UserError("--energy and --max-bytes: take one (the bytes decide how much energy is kept)")
     if method in ("deep-compression", "pruning") and max_bytes is not None:
         raise UserError(f"--method {method}: takes no --max-bytes (--sparsity, or --method best)")
     if out.is_dir() and not sweep:
@@ -352,6 +347,7 @@ _SETTINGS = {
 
 def _settings(
     method: str,
+    max_bytes: int | None,
     sparsity: float | None,
     bits: int | None,
     initialisation: str | None,
@@ -367,6 +363,8 @@ def _settings(
         raise UserError(f"--sparsity {sparsity:g}: must be a share from 0 to less than 1")
     if energy is not None and not 0 < energy <= 1:
         raise UserError(f"--energy {energy:g}: must be a share above 0, at most 1")
+    if energy is not None and max_bytes is not None:
+        raise UserError("--energy and --max-bytes: take one (the bytes decide how much energy is kept)")
     if bits is not None and not 1 <= bits <= 8:
         raise UserError(f"--bits {bits}: must be from 1 to 8")
     if initialisation is not None and initialisation not in get_args(Initialisation):
@@ -450,7 +448,7 @@ class _Work:
             self._calibrated = calibrate(self._whole, self.material.calibration, advance, seed=self.seed)
         if sweep:
             start = self._price(LOSS)
-            return [self._try(start * 4.0**k, judged=True) for k in (-2, -1, 0, 0.5, 1, 1.5, 2, 2.5, 3)]
+            return [self._try(start * 4.0**k) for k in (-2, -1, 0, 0.5, 1, 1.5, 2, 2.5, 3)]
         if max_bytes is not None:
             return self._to_bytes(max_bytes)
         if max_drop is not None:
@@ -516,7 +514,7 @@ class _Work:
         fits, misses = 0.0, math.inf  # the highest price within the drop, the lowest beyond it
         for _ in range(1 + ATTEMPTS):
             tries.append(self._try(price))
-            within = drop(self.judge(tries[-1])) <= most
+            within = drop(tries[-1].figures) <= most
             fits, misses = (max(fits, price), misses) if within else (fits, min(misses, price))
             if misses < CLOSE * fits:
                 break
@@ -526,16 +524,14 @@ class _Work:
                 price = math.sqrt(fits * misses) if fits else price / 2.5
         return tries
 
-    def _try(self, price: float, judged: bool = False) -> _Try:
-        return self._finished(self._rounded(price), price, judged=judged, share=1 / ATTEMPTS)
-
-    def _finished(self, made: Quantized, price: float, *, judged: bool = False, share: float = 1.0) -> _Try:
-        if self.learns:
-            made = self._learned(made, price, share)
-        tried = self._written(made, price)
-        if judged:
-            self.judge(tried)
+    def _try(self, price: float) -> _Try:
+        """Make and judge one of several sizes."""
+        tried = self._finished(self._rounded(price), price, 1 / ATTEMPTS)
+        self.judge(tried)
         return tried
+
+    def _finished(self, made: Quantized, price: float, share: float = 1.0) -> _Try:
+        return self._written(self._learned(made, price, share) if self.learns else made, price)
 
     def _rounded(self, price: float) -> Quantized:
         assert self._calibrated is not None

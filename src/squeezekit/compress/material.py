@@ -18,18 +18,19 @@ from squeezekit.data.loader import EpochOrder, make_loader
 from squeezekit.data.picture import PictureError, decode
 from squeezekit.data.preparation import Preparation
 from squeezekit.data.source import PictureSet
-from squeezekit.data.split import halves, resolve_splits
 from squeezekit.errors import UserError
 from squeezekit.train.classifier import Classifier
-from squeezekit.train.dealing import dealing_of
+from squeezekit.train.dealing import dealing_of, dealt
 from squeezekit.train.plan import SMALL
 from squeezekit.train.run_folder import fingerprint
 
-__all__ = ["Learners", "Material", "gather", "noise"]
+__all__ = ["MOST_JUDGES", "Learners", "Material", "gather", "noise"]
 
 Pictures = NDArray[np.uint8]
 Advance = Callable[[int, int], None]
 
+#: Pictures that judge, at most.
+MOST_JUDGES = 500
 #: From fewer pictures a network learns the pictures.
 FEWEST = 1000
 
@@ -100,7 +101,13 @@ class Material:
 
 
 def gather(
-    classifier: Classifier, pictures: PictureSet, *, most: int, judges: int = 500, seed: int, advance: Advance
+    classifier: Classifier,
+    pictures: PictureSet,
+    *,
+    most: int,
+    judges: int = MOST_JUDGES,
+    seed: int,
+    advance: Advance,
 ) -> Material:
     """Choose and prepare pictures of DATA.
 
@@ -130,11 +137,10 @@ def gather(
             {"val_fraction": 0.1, "test_fraction": 0.2} if "train" in pictures.splits else {"halves": True}
         )
         training = dealing if training is None else {**dealing, "before": training}
-    if dealing.get("halves"):
-        parts = halves(len(pictures), dealing["seed"])
-    else:
-        splits = resolve_splits(pictures, dealing["seed"], dealing["val_fraction"], dealing["test_fraction"])
-        parts = splits["train"], splits["val"]
+    splits = dealt(pictures, dealing)
+    parts = [
+        np.asarray(splits[name], np.int64) for name in ("train", "test" if dealing.get("halves") else "val")
+    ]
     random = np.random.default_rng([seed, 1])
     chosen = [
         np.sort(random.permutation(part)[:number]) for part, number in zip(parts, (most, judges), strict=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from squeezekit.data.shards import Rows
+from squeezekit.data.source import PictureSet
+from squeezekit.data.split import deal, halves
 from squeezekit.errors import UserError
 
-__all__ = ["checked_dealing", "dealing_of"]
+__all__ = ["checked_dealing", "dealing_of", "dealt"]
 
 #: More dealings, one before the other, than a file is believed to tell of.
 _MOST = 16
@@ -18,6 +21,13 @@ def dealing_of(training: dict[str, Any] | None, mark: str) -> dict[str, Any] | N
     while training is not None and training.get("fingerprint") != mark:
         training = training.get("before")
     return training
+
+
+def dealt(pictures: PictureSet, dealing: dict[str, Any]) -> dict[str, Rows]:
+    """Deal pictures as they were dealt: into the splits of a training, or halves as "train" and "test"."""
+    if dealing.get("halves"):
+        return dict(zip(("train", "test"), halves(len(pictures), dealing["seed"]), strict=True))
+    return deal(pictures, dealing["seed"], dealing["val_fraction"], dealing["test_fraction"])
 
 
 def checked_dealing(training: Any, where: str) -> dict[str, Any] | None:
@@ -44,7 +54,7 @@ def checked_dealing(training: Any, where: str) -> dict[str, Any] | None:
         It is something else.
     """
     now = training
-    for _ in range(_MOST):
+    for _ in range(_MOST + 1):
         if now is None:
             return training  # type: ignore[no-any-return]
         if not isinstance(now, dict):

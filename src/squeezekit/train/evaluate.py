@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from squeezekit.data.loader import make_loader
 from squeezekit.data.shards import Rows
 from squeezekit.data.source import PictureSet, open_pictures
-from squeezekit.data.split import deal, given_parts, halves
+from squeezekit.data.split import given_parts
 from squeezekit.errors import UserError
 from squeezekit.report.numbers import per_class, reliability
 from squeezekit.train.classifier import Classifier, load_classifier
-from squeezekit.train.dealing import dealing_of
+from squeezekit.train.dealing import dealing_of, dealt
 from squeezekit.train.predict import probabilities
 from squeezekit.train.run_folder import fingerprint
 from squeezekit.train.shipped import IntegerClassifier
@@ -135,15 +135,8 @@ def choose_split(pictures: PictureSet, split: Split, training: dict[str, Any] | 
     splits = given_parts(pictures)
     everything = splits.pop("all")
     dealing = dealing_of(training, fingerprint(pictures))
-    if dealing and dealing.get("halves"):
-        splits = dict(zip(("train", "test"), halves(len(pictures), dealing["seed"]), strict=True))
-    elif dealing:
-        splits = deal(
-            pictures,
-            seed=dealing["seed"],
-            val_fraction=dealing["val_fraction"],
-            test_fraction=dealing["test_fraction"],
-        )
+    if dealing:
+        splits = dealt(pictures, dealing)
     if split == "all":
         return "all", everything
     if split != "auto":
